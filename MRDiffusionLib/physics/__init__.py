@@ -1,0 +1,1 @@
+"""MR physics: the centred Fourier transform, what an acquisition measures, noise."""

@@ -1,0 +1,1 @@
+"""Training of the packs: data sets, the variational bound, the loop."""
