@@ -1,0 +1,250 @@
+"""A scalar volume in memory, read from and written to any single-file format that SimpleITK knows."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from ..errors import InputError, StorageError
+from .geometry import Geometry
+
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Suffixes that `write_volume` takes: formats that keep geometry and fit into one file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A stack of slices and where they lie.
+
+    Attributes:
+        array: (slices, rows, columns) float32, finite.
+        geometry: its size is (columns, rows, slices).
+    """
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array.dtype != np.float32 or self.array.shape != self.geometry.size[::-1]:
+            raise ValueError(
+                f"array {self.array.dtype} {self.array.shape} is not float32 {self.geometry.size[::-1]}"
+            )
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a scalar volume; a 2D image becomes a volume of one slice, a 4D file with one frame a 3D volume.
+
+    Raises:
+        InputError: a file that is missing, unreadable, empty or no image; colour, vector or complex voxels; several
+            frames; voxels that are NaN or infinite; a header without sensible geometry.
+    """
+    name = str(path)
+    _check_file(Path(path))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(name)
+    try:
+        reader.ReadImageInformation()
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{name} is not an image that can be read ({_reason(error)})", "Save it as .nii.gz, .nrrd or .mha"
+        ) from error
+    _check_header(name, reader)
+    try:
+        image = reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{name} cannot be read to its end ({_reason(error)})", "It may be cut short: copy or export it again"
+        ) from error
+    try:
+        geometry = _geometry(image)
+    except InputError as error:
+        raise InputError(f"{name}: {error.message}", error.hint) from error
+    return Volume(_finite_float32(name, image, geometry.size[::-1]), geometry)
+
+
+def write_volume(volume: Volume, path: str | Path) -> None:
+    """Write a volume as float32; the suffix decides the format (`FORMATS`).
+
+    The file is written beside its place and moved there when it is complete, so an older file of that name stays
+    whole if something goes wrong, and nothing half-written is left.
+
+    Raises:
+        StorageError: an unknown suffix, a folder that is missing or not writable, no room.
+    """
+    path = Path(path)
+    suffix = next((s for s in FORMATS if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise StorageError(f"{path} has no suffix of a volume format", f"Use one of {', '.join(FORMATS)}")
+    _check_folder(path, volume.array.nbytes)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{suffix}")
+    try:
+        sitk.WriteImage(_image(volume), str(partial))
+        _check_written(partial, volume)
+        partial.replace(path)
+    except (OSError, RuntimeError, MemoryError) as error:
+        raise StorageError(
+            f"{path} cannot be written ({_reason(error)}); it needs up to {_size(volume.array.nbytes)}, "
+            f"{_size(_free(path.parent))} are free",
+            "Free some space or choose another folder",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_contrast(volume: Volume, name: str) -> None:
+    """Refuse a volume whose voxels are all equal.
+
+    Raises:
+        InputError: with `name` and the value.
+    """
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if low == high:
+        raise InputError(f"all voxels of {name} have the value {low:g}", "Choose a volume that shows something")
+
+
+def sha256_of(array: NDArray[np.generic]) -> str:
+    """SHA-256 of the values in C order, as `hashlib.sha256(array.tobytes())` but without the copy."""
+    digest = hashlib.sha256()
+    for part in array if array.ndim > 1 else [array]:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder", "Give a file; a folder of DICOM slices can be loaded in 3D Slicer and saved as .nrrd"
+        )
+    try:
+        with path.open("rb") as stream:
+            first = stream.read(1)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist", "Check the name and the folder") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be opened ({_reason(error)})", "Check the rights of the file") from error
+    if not first:
+        raise InputError(f"{path} is empty (0 bytes)", "Export or copy it again")
+
+
+def _check_header(name: str, reader: sitk.ImageFileReader) -> None:
+    size, components, kind = reader.GetSize(), reader.GetNumberOfComponents(), reader.GetPixelID()
+    kind_name = sitk.GetPixelIDValueAsString(kind)
+    if kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise InputError(f"{name} has complex voxels ({kind_name})", "Give the magnitude image")
+    if components != 1 or "vector" in kind_name:
+        raise InputError(
+            f"{name} has {components} values in each voxel ({kind_name}): a colour image or a vector field",
+            "Give an image with one value in each voxel",
+        )
+    if len(size) not in (2, 3) and any(n != 1 for n in size[3:]):
+        frames = "x".join(str(n) for n in size[3:])
+        raise InputError(f"{name} has {len(size)} dimensions with {frames} frames", "Extract one frame first")
+    if len(size) < 2 or any(n == 0 for n in size):
+        raise InputError(f"{name} has the size {'x'.join(map(str, size))}", "Give an image with at least one voxel")
+    needed, there = 4 * int(np.prod(size, dtype=object)), _memory()
+    if there and needed > there:
+        raise InputError(
+            f"{name} has the size {'x'.join(map(str, size))}: {_size(needed)}, but this machine has {_size(there)} of memory",
+            "Crop it first",
+        )
+
+
+def _geometry(image: sitk.Image) -> Geometry:
+    n = image.GetDimension()
+    direction = np.eye(3)
+    kept = min(n, 3)
+    direction[:kept, :kept] = np.array(image.GetDirection()).reshape(n, n)[:kept, :kept]
+    x, y, z = (*image.GetSize(), 1)[:3]
+    sx, sy, sz = (*image.GetSpacing(), 1.0)[:3]
+    ox, oy, oz = (*image.GetOrigin(), 0.0)[:3]
+    return Geometry((x, y, z), (sx, sy, sz), (ox, oy, oz), tuple(float(d) for d in direction.ravel()))
+
+
+def _finite_float32(name: str, image: sitk.Image, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    # Slice by slice, so that no mask and no second copy of the whole volume is made beside the two that are needed.
+    source = sitk.GetArrayViewFromImage(image).reshape(shape)
+    array = np.empty(shape, dtype=np.float32)
+    bad, first, largest = 0, None, 0.0
+    for number, (values, target) in enumerate(zip(source, array)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            target[...] = values
+        wrong = ~np.isfinite(target)
+        if not wrong.any():
+            continue
+        bad += int(wrong.sum())
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        first = first or (column, row, number)
+        largest = max(largest, float(np.abs(values[wrong]).max()))
+    if first is not None:
+        what = f"larger than {np.finfo(np.float32).max:.3g}" if np.isfinite(largest) else "NaN or infinite"
+        raise InputError(
+            f"{name} has {bad} voxels that are {what}, the first at column {first[0]}, row {first[1]}, slice {first[2]}",
+            "Replace them or export the volume again",
+        )
+    return array
+
+
+def _image(volume: Volume) -> sitk.Image:
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(volume.geometry.spacing)
+    image.SetOrigin(volume.geometry.origin)
+    image.SetDirection(volume.geometry.direction)
+    return image
+
+
+def _check_folder(path: Path, needed: int) -> None:
+    folder = path.parent
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder", "Give the name of a file")
+    if not folder.is_dir():
+        raise StorageError(f"the folder {folder} does not exist", "Make it first or choose another one")
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"there is no right to write into {folder}", "Choose another folder")
+    free = _free(folder)
+    if free < needed:
+        raise StorageError(
+            f"{path} needs up to {_size(needed)}, {_size(free)} are free", "Free some space or choose another folder"
+        )
+
+
+def _check_written(partial: Path, volume: Volume) -> None:
+    # Some of ITK's writers do not notice a full disk, so the file is read back before it takes its place.
+    written = sitk.ReadImage(str(partial))
+    if not np.array_equal(sitk.GetArrayViewFromImage(written), volume.array, equal_nan=True):
+        raise OSError("the file does not hold what was written")
+
+
+def _free(folder: Path) -> int:
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free
+    return 0
+
+
+def _memory() -> int:
+    """Bytes of physical memory, 0 where the system does not say."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _reason(error: BaseException) -> str:
+    """The last sentence of an ITK message, without addresses and source lines."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"^.*(?:ERROR|error):\s*", "", lines[-1] if lines else type(error).__name__)
+    return re.sub(r"\(0x[0-9a-f]+\)", "", text).rstrip(". ")
