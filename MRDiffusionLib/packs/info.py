@@ -1,0 +1,328 @@
+"""`pack.json`: the description of a pack, read strictly. No torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PackError
+
+FORMAT = 1
+INFO_FILE, WEIGHTS_FILE, CARD_FILE, LICENCE_FILE = "pack.json", "weights.safetensors", "README.md", "LICENSE"
+TASKS = ("superresolution", "regression")
+PREDICTIONS = ("eps", "v", "x0")
+LARGEST_INFO = 1_000_000
+
+# Bounds that no sensible model reaches: they keep a hostile description from asking for all memory.
+_NETWORK: dict[str, tuple[int, int]] = {
+    "channels": (1, 4096),
+    "num_res_blocks": (1, 16),
+    "image_channels": (1, 64),
+    "condition_channels": (0, 256),
+    "fourier_exponents": (-16, 16),
+    "fold": (1, 16),
+    "head_channels": (1, 4096),
+    "norm_groups": (1, 4096),
+}
+_NETWORK_LISTS = ("channels", "num_res_blocks", "fourier_exponents")
+_SCHEDULES: dict[str, tuple[str, ...]] = {
+    "linear": ("gamma_min", "gamma_max"),
+    "cosine": ("gamma_min", "gamma_max"),
+    "learned": ("gamma_min", "gamma_max", "width"),
+    "ddpm": ("kind", "beta_min", "beta_max", "steps"),
+}
+
+
+@dataclass(frozen=True)
+class PackInfo:
+    """What a pack says about itself.
+
+    Attributes:
+        folder: where it lies.
+        name: lower-case letters, digits, '.', '_' and '-'.
+        version: of the pack, not of the program.
+        title: one line for a person.
+        task: 'superresolution' (an unconditional prior) or 'regression' (its one-pass baseline).
+        roles: input volumes that the task needs.
+        matrix: (rows, columns) that it was trained on.
+        pixel_size_mm: (row spacing, column spacing) that it was trained on.
+        prediction: what the network gives: 'eps', 'v' or 'x0'. A regression pack says 'x0' and gives the clean image
+            less the zero-filled one.
+        network: settings of `networks.unet.VDMUNet`, without the schedule's ends.
+        schedule: for `diffusion.schedule_from_dict`.
+        normalisation: {'percentile': p, 'value': v}: the p-th percentile of a volume's positive voxels is scaled to
+            v in [0, 1], u; the network sees 2 u - 1.
+        training_data: what it was trained on, in plain words.
+        licence: name of the licence of the weights.
+        quality: measured figures (JSON types), with what they were measured on.
+        intended_use: what it is for.
+        limits: what is known to go wrong, a sentence each.
+        weights_sha256: of weights.safetensors, 64 hexadecimal digits.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    title: str
+    task: str
+    roles: tuple[str, ...]
+    matrix: tuple[int, int]
+    pixel_size_mm: tuple[float, float]
+    prediction: str
+    network: dict[str, Any]
+    schedule: dict[str, Any]
+    normalisation: dict[str, float]
+    training_data: str
+    licence: str
+    quality: dict[str, Any]
+    intended_use: str
+    limits: tuple[str, ...]
+    weights_sha256: str
+
+    @property
+    def field_of_view_mm(self) -> tuple[float, float]:
+        """Extent (rows, columns) in mm of the training images."""
+        return self.matrix[0] * self.pixel_size_mm[0], self.matrix[1] * self.pixel_size_mm[1]
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        fold: int = self.network["fold"]
+        return fold * 2 ** (len(self.network["channels"]) - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of pack.json."""
+        values = {name: getattr(self, name) for name in _CHECKS}
+        return {"format": FORMAT} | {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+
+
+def read_info(folder: str | Path) -> PackInfo:
+    """Read and check the `pack.json` of a folder; the weights are not looked at (`verify_pack`).
+
+    Raises:
+        PackError: no such folder or file, text that is not JSON, an unknown or missing entry, a wrong type or value.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise PackError(f"{folder} is a file, not a pack", "A pack is a folder: unpack an archive and give the folder")
+    if not folder.is_dir():
+        raise PackError(f"the pack folder {folder} does not exist", "Check the name, or see `packs list`")
+    path = folder / INFO_FILE
+    if not path.is_file():
+        raise PackError(f"{folder} has no {INFO_FILE}", "Give the folder that holds it")
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_INFO:
+            raise PackError(f"pack {folder.name}: {INFO_FILE} has {size} bytes", "That is no description of a pack")
+        values = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_no_duplicates
+        )
+    except PackError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise PackError(f"pack {folder.name}: {INFO_FILE} cannot be read ({error})", "Get the pack again") from error
+    return info_from(values, folder)
+
+
+def info_from(values: Any, folder: Path) -> PackInfo:
+    """A description from the content of pack.json. Raises PackError as `read_info`."""
+    if not isinstance(values, dict):
+        raise PackError(f"pack {folder.name}: {INFO_FILE} holds no object but {_short(values)}", "Get the pack again")
+    if values.get("format") != FORMAT:
+        raise PackError(
+            f"pack {folder.name}: format = {_short(values.get('format'))}, but this version reads format {FORMAT}",
+            "Get the pack again, or update MRDiffusion",
+        )
+    _same_keys(folder.name, INFO_FILE, values, {"format", *_CHECKS})
+    checked: dict[str, Any] = {}
+    for key, check in _CHECKS.items():
+        try:
+            checked[key] = check(values[key])
+        except ValueError as error:
+            raise PackError(
+                f"pack {folder.name}: {key} = {_short(values[key])} {error}", f"Correct {INFO_FILE} or get the pack again"
+            ) from error
+    info = PackInfo(folder=folder, **checked)
+    if any(n % info.multiple for n in info.matrix):
+        raise PackError(
+            f"pack {folder.name}: matrix = {info.matrix[0]}x{info.matrix[1]} is no multiple of {info.multiple}, "
+            "which its network needs",
+            f"Correct {INFO_FILE} or get the pack again",
+        )
+    return info
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("an entry stands there twice")
+    return values
+
+
+def _same_keys(pack: str, where: str, values: dict[str, Any], known: set[str]) -> None:
+    unknown, missing = set(values) - known, known - set(values)
+    if unknown or missing:
+        what = f"unknown {_short(', '.join(sorted(unknown)))}" if unknown else f"no {', '.join(sorted(missing))}"
+        raise PackError(f"pack {pack}: {where} has {what}", f"Its entries are {', '.join(sorted(known))}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"is not a whole number from {low} to {high}")
+    return value
+
+
+def _real(value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    if not low <= value <= high:
+        raise ValueError(f"is outside {low:g} to {high:g}")
+    return float(value)
+
+
+def _text(longest: int) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip() or len(value) > longest:
+            raise ValueError(f"is not a text of 1 to {longest} characters")
+        return value
+
+    return check
+
+
+def _pattern(pattern: str, words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"is not {words}")
+        return value
+
+    return check
+
+
+def _choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"is unknown; known are {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _texts(longest: int) -> Callable[[Any], tuple[str, ...]]:
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > 100:
+            raise ValueError("is not a list of up to 100 texts")
+        return tuple(_text(longest)(entry) for entry in value)
+
+    return check
+
+
+def _pair(value: Any) -> list[Any]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("is not a list of two numbers (rows, columns)")
+    return value
+
+
+def _matrix(value: Any) -> tuple[int, int]:
+    rows, columns = (_whole(n, 8, 4096) for n in _pair(value))
+    return rows, columns
+
+
+def _pixel_size(value: Any) -> tuple[float, float]:
+    rows, columns = (_real(n, 1e-3, 1e3) for n in _pair(value))
+    return rows, columns
+
+
+def _network(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != set(_NETWORK):
+        raise ValueError(f"is not an object of {', '.join(_NETWORK)}")
+    checked: dict[str, Any] = {}
+    for key, (low, high) in _NETWORK.items():
+        entry = value[key]
+        if key not in _NETWORK_LISTS:
+            checked[key] = _whole(entry, low, high)
+        elif not isinstance(entry, list) or len(entry) > 8:
+            raise ValueError(f"has {key} that is not a list of up to 8 whole numbers")
+        else:
+            checked[key] = [_whole(n, low, high) for n in entry]
+    if not checked["channels"] or len(checked["channels"]) != len(checked["num_res_blocks"]):
+        raise ValueError("needs as many num_res_blocks as channels, at least one")
+    return checked
+
+
+def _schedule(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in _SCHEDULES:
+        raise ValueError(f"has no known name; known are {', '.join(_SCHEDULES)}")
+    known = _SCHEDULES[value["name"]]
+    if set(value) != {"name", *known}:
+        raise ValueError(f"needs the entries name, {', '.join(known)}")
+    limits: dict[str, Callable[[Any], Any]] = {
+        "gamma_min": lambda n: _real(n, -50, 50),
+        "gamma_max": lambda n: _real(n, -50, 50),
+        "beta_min": lambda n: _real(n, 1e-8, 0.9),
+        "beta_max": lambda n: _real(n, 1e-8, 0.9),
+        "width": lambda n: _whole(n, 1, 65536),
+        "steps": lambda n: _whole(n, 2, 100_000),
+        "kind": _choice(("linear", "scaled_linear")),
+    }
+    checked = {"name": value["name"]} | {key: limits[key](value[key]) for key in known}
+    if "gamma_min" in checked and checked["gamma_min"] >= checked["gamma_max"]:
+        raise ValueError("needs gamma_min below gamma_max")
+    return checked
+
+
+def _normalisation(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict) or set(value) != {"percentile", "value"}:
+        raise ValueError("is not an object of percentile and value")
+    return {"percentile": _real(value["percentile"], 1, 100), "value": _real(value["value"], 0.01, 1)}
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("is not an object")
+    _finite(value)
+    return value
+
+
+def _finite(value: Any) -> None:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            _finite(entry)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is not finite")
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": _pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a name of up to 64 lower-case letters, digits, '.', '_' and '-'"),
+    "version": _pattern(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,31}", "a version such as 1.0"),
+    "title": _text(200),
+    "task": _choice(TASKS),
+    "roles": _texts(64),
+    "matrix": _matrix,
+    "pixel_size_mm": _pixel_size,
+    "prediction": _choice(PREDICTIONS),
+    "network": _network,
+    "schedule": _schedule,
+    "normalisation": _normalisation,
+    "training_data": _text(4000),
+    "licence": _text(200),
+    "quality": _json_object,
+    "intended_use": _text(4000),
+    "limits": _texts(1000),
+    "weights_sha256": _pattern(r"[0-9a-f]{64}", "64 hexadecimal digits in lower case"),
+}
