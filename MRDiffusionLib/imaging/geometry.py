@@ -42,11 +42,11 @@ class Geometry:
             raise InputError(f"the origin {self.origin} mm is not three finite numbers", "Correct the file's header")
         if len(self.direction) != 9 or not all(math.isfinite(d) for d in self.direction):
             raise InputError(f"the direction {self.direction} is not nine finite numbers", "Correct the file's header")
-        determinant = float(np.linalg.det(self.direction_matrix))
-        if abs(abs(determinant) - 1) > 0.01:
+        columns = self.direction_matrix
+        if np.abs(columns.T @ columns - np.eye(3)).max() > 0.01:
             raise InputError(
-                f"the direction {self.direction} has determinant {determinant:.4g}, not 1 or -1",
-                "Its axes must be perpendicular and of length 1: resample the volume without shear",
+                f"the axes of the direction {_text(self.direction)} are not perpendicular and of length 1",
+                "Resample the volume without shear",
             )
 
     @property
@@ -134,7 +134,7 @@ class Geometry:
     def _corners(self) -> NDArray[np.float64]:
         last = np.array(self.size) - 1
         index = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * last
-        return index @ self.affine()[:3, :3].T + np.array(self.origin)
+        return _positions(self, index)
 
 
 def voxel_positions(geometry: Geometry) -> NDArray[np.float64]:
@@ -142,7 +142,12 @@ def voxel_positions(geometry: Geometry) -> NDArray[np.float64]:
     x, y, z = geometry.size
     k, j, i = np.meshgrid(np.arange(z), np.arange(y), np.arange(x), indexing="ij")
     index = np.stack([i, j, k], axis=-1).astype(np.float64)
-    return index @ geometry.affine()[:3, :3].T + np.array(geometry.origin)
+    return _positions(geometry, index)
+
+
+def _positions(geometry: Geometry, index: NDArray[np.float64]) -> NDArray[np.float64]:
+    positions: NDArray[np.float64] = index @ geometry.affine()[:3, :3].T + np.array(geometry.origin)
+    return positions
 
 
 def _text(numbers: tuple[float, ...]) -> str:

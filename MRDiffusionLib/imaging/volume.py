@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, StorageError
 from .geometry import Geometry
+from .nifti import check_complete
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Suffixes that `write_volume` takes: formats that keep geometry and fit into one file."""
@@ -60,8 +61,9 @@ def read_volume(path: str | Path) -> Volume:
         ) from error
     _check_header(name, reader)
     try:
+        check_complete(Path(path))
         image = reader.Execute()
-    except (RuntimeError, MemoryError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         raise InputError(
             f"{name} cannot be read to its end ({_reason(error)})", "It may be cut short: copy or export it again"
         ) from error
@@ -121,11 +123,14 @@ def sha256_of(array: NDArray[np.generic]) -> str:
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(
-            f"{path} is a folder", "Give a file; a folder of DICOM slices can be loaded in 3D Slicer and saved as .nrrd"
-        )
     try:
+        # Opening a pipe or a device would wait for ever.
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder", "A folder of DICOM slices can be loaded in 3D Slicer and saved as .nrrd"
+            )
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no plain file", "Give an image file")
         with path.open("rb") as stream:
             first = stream.read(1)
     except FileNotFoundError as error:
@@ -154,7 +159,8 @@ def _check_header(name: str, reader: sitk.ImageFileReader) -> None:
     needed, there = 4 * int(np.prod(size, dtype=object)), _memory()
     if there and needed > there:
         raise InputError(
-            f"{name} has the size {'x'.join(map(str, size))}: {_size(needed)}, but this machine has {_size(there)} of memory",
+            f"{name} has the size {'x'.join(map(str, size))}, that is {_size(needed)}, "
+            f"but this machine has {_size(there)} of memory",
             "Crop it first",
         )
 
@@ -188,7 +194,8 @@ def _finite_float32(name: str, image: sitk.Image, shape: tuple[int, ...]) -> NDA
     if first is not None:
         what = f"larger than {np.finfo(np.float32).max:.3g}" if np.isfinite(largest) else "NaN or infinite"
         raise InputError(
-            f"{name} has {bad} voxels that are {what}, the first at column {first[0]}, row {first[1]}, slice {first[2]}",
+            f"{name} has {bad} voxels that are {what}, the first at column {first[0]}, row {first[1]}, "
+            f"slice {first[2]}",
             "Replace them or export the volume again",
         )
     return array
@@ -218,9 +225,11 @@ def _check_folder(path: Path, needed: int) -> None:
 
 
 def _check_written(partial: Path, volume: Volume) -> None:
-    # Some of ITK's writers do not notice a full disk, so the file is read back before it takes its place.
-    written = sitk.ReadImage(str(partial))
-    if not np.array_equal(sitk.GetArrayViewFromImage(written), volume.array, equal_nan=True):
+    # ITK's NIfTI writer does not notice a full disk (seen with a limit on file size), so the file is read back.
+    check_complete(partial)
+    image = sitk.ReadImage(str(partial))
+    written = sitk.GetArrayViewFromImage(image)
+    if not all(np.array_equal(mine, its, equal_nan=True) for mine, its in zip(written, volume.array)):
         raise OSError("the file does not hold what was written")
 
 
@@ -242,9 +251,10 @@ def _size(count: int) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The last sentence of an ITK message, without addresses and source lines."""
+    """What an ITK message says, without addresses, source lines and the operating system's guess."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = re.sub(r"^.*(?:ERROR|error):\s*", "", lines[-1] if lines else type(error).__name__)
-    return re.sub(r"\(0x[0-9a-f]+\)", "", text).rstrip(". ")
+    text = re.split(r"(?:ERROR|error) ?:|\[nrrd\] \w+:", str(error))[-1]
+    text = re.sub(r"\w+\(0x[0-9a-f]+\):|Reason:.*", "", text)
+    text = " ".join(text.split()).rstrip(". ") or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -40,7 +40,7 @@ def scan_packs() -> tuple[list[PackInfo], list[PackError]]:
 
 
 def list_packs() -> list[PackInfo]:
-    """The packs whose description is in order, shipped ones first; `scan_packs` also tells what is wrong with others."""
+    """The packs whose description is in order, shipped ones first; `scan_packs` also tells what ails the others."""
     return scan_packs()[0]
 
 

@@ -145,7 +145,8 @@ def info_from(values: Any, folder: Path) -> PackInfo:
             checked[key] = check(values[key])
         except ValueError as error:
             raise PackError(
-                f"pack {folder.name}: {key} = {_short(values[key])} {error}", f"Correct {INFO_FILE} or get the pack again"
+                f"pack {folder.name}: {key} = {_short(values[key])} {error}",
+                f"Correct {INFO_FILE} or get the pack again",
             ) from error
     info = PackInfo(folder=folder, **checked)
     if any(n % info.multiple for n in info.matrix):

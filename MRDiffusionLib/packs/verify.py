@@ -131,7 +131,7 @@ def _header(info: PackInfo, stream: BinaryIO, size: int) -> tuple[dict[str, Any]
     (length,) = struct.unpack("<Q", start)
     if not 2 <= length <= min(LARGEST_HEADER, size - 8):
         raise PackError(
-            f"pack {info.name}: {WEIGHTS_FILE} is no safetensors file: it announces a header of {length} bytes in {size}",
+            f"pack {info.name}: {WEIGHTS_FILE} is no safetensors file: its header would have {length} of {size} bytes",
             AGAIN,
         )
     try:
@@ -153,7 +153,7 @@ def _entry(name: str, entry: Any) -> TensorEntry:
     if not all(isinstance(part, list) and all(type(n) is int and n >= 0 for n in part) for part in numbers):
         raise ValueError(f"tensor {name[:80]!r} has a shape or offsets that are no whole numbers")
     if len(offsets) != 2 or len(shape) > 8 or offsets[1] - offsets[0] != math.prod(shape) * DTYPE_BYTES[dtype]:
-        raise ValueError(f"tensor {name[:80]!r} of shape {str(shape)[:60]} does not fit its offsets {str(offsets)[:60]}")
+        raise ValueError(f"tensor {name[:80]!r}: shape {str(shape)[:60]} does not fit offsets {str(offsets)[:60]}")
     return TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
 
 

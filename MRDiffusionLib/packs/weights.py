@@ -160,11 +160,11 @@ def _compare(info: PackInfo, shapes: dict[str, tuple[int, ...]], network: nn.Mod
 
 
 def _packed(state_dict: Mapping[str, Tensor]) -> bytes:
-    tensors = {
-        name: value.detach().cpu().to(torch.float32 if name.startswith(SCHEDULE_PREFIX) else torch.bfloat16).contiguous()
-        for name, value in sorted(state_dict.items())
-    }
-    return bytes(safetensors.torch.save(tensors))
+    def stored(name: str, value: Tensor) -> Tensor:
+        dtype = torch.float32 if name.startswith(SCHEDULE_PREFIX) else torch.bfloat16
+        return value.detach().cpu().to(dtype).contiguous()
+
+    return bytes(safetensors.torch.save({name: stored(name, value) for name, value in sorted(state_dict.items())}))
 
 
 def _write_folder(folder: Path, info: PackInfo, data: bytes, texts: dict[str, str], replace: bool) -> PackInfo:
@@ -183,7 +183,8 @@ def _write_folder(folder: Path, info: PackInfo, data: bytes, texts: dict[str, st
             os.replace(folder, older)
         os.replace(partial, folder)
     except OSError as error:
-        raise StorageError(f"{folder} cannot be written ({error.strerror or error})", "Choose another folder") from error
+        reason = error.strerror or str(error)
+        raise StorageError(f"{folder} cannot be written ({reason})", "Choose another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if older.exists():
