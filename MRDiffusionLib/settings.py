@@ -1,0 +1,233 @@
+"""The settings of each task: range, unit, default and tool tip, once.
+
+The panel's sliders, the command line's help and the validation of a request all read them here. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+from .errors import SettingError
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a person and a widget need to know about a setting.
+
+    Attributes:
+        label: short name in the panel.
+        tip: what it does to the picture, then the symbol in the paper.
+        minimum, maximum: inclusive range of a number (each element of a tuple); None for no limit.
+        step: a slider's step.
+        unit: empty for a pure number.
+        choices: allowed values of a name, with a description each; empty for numbers.
+    """
+
+    label: str
+    tip: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float = 1.0
+    unit: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+
+
+def setting(default: Any, **info: Any) -> Any:
+    """A dataclass field with its `Info`."""
+    return field(default=default, metadata={"info": Info(**info)})
+
+
+@dataclass(frozen=True)
+class SuperResolutionSettings:
+    """k-space-guided super-resolution with an unconditional prior (seed 002; docs/methods.md)."""
+
+    matrix: tuple[int, int] = setting(
+        (128, 128),
+        label="Target matrix",
+        tip="Rows and columns of the result. The field of view stays the same, so the pixels become smaller.",
+        minimum=8,
+        maximum=1024,
+        unit="pixels",
+    )
+    method: str = setting(
+        "projection",
+        label="Guidance",
+        tip="How the measured centre of k-space steers the sampling.",
+        choices=(
+            ("projection", "corrects each predicted image in k-space, weighted by the noise (DDNM, DiffPIR)"),
+            ("replacement", "mixes the noisy image with the equally noisy measurement (the VDM paper's lambda)"),
+            ("gradient", "follows the gradient of the data misfit through the network; slow (DPS)"),
+        ),
+    )
+    weight: float = setting(
+        1.0,
+        label="Data weight",
+        tip="How strongly the result must agree with the measured image: 0 ignores it, 1 is full data consistency. "
+        "Symbol: lambda.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+    steps: int = setting(
+        50, label="Steps", tip="Denoising steps. More steps take longer; 20 to 50 suffice.", minimum=1, maximum=1000
+    )
+    samples: int = setting(
+        1,
+        label="Samples",
+        tip="How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
+        "deviation (where the model is unsure).",
+        minimum=1,
+        maximum=64,
+    )
+    sampler: str = setting(
+        "ddim",
+        label="Sampler",
+        tip="The rule of a denoising step.",
+        choices=(
+            ("ddim", "DDIM, with its stochasticity below"),
+            ("ancestral", "the reverse diffusion itself; needs many steps"),
+            ("dpmpp_2m", "DPM-Solver++(2M), deterministic, second order"),
+        ),
+    )
+    eta: float = setting(
+        0.85,
+        label="Stochasticity",
+        tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+    strength: float = setting(
+        1.0,
+        label="Start from noise",
+        tip="1 starts from pure noise; below 1 from the interpolated input with that much noise added. Symbol: t0.",
+        minimum=0.05,
+        maximum=1.0,
+        step=0.05,
+    )
+    noise: float | None = setting(
+        None,
+        label="Noise of the input",
+        tip="Standard deviation of the noise in the low-resolution image, in its own intensity units; empty: estimated.",
+        minimum=0.0,
+        unit="intensity",
+    )
+
+
+TASKS: dict[str, type[SuperResolutionSettings]] = {"superresolution": SuperResolutionSettings}
+"""Task name to its settings."""
+
+ROLES: dict[str, tuple[str, ...]] = {"superresolution": ("low_resolution",)}
+"""Task name to the roles of its input volumes."""
+
+
+def info_of(settings_type: type, name: str) -> Info:
+    """The `Info` of one setting. Raises SettingError for an unknown name."""
+    for f in fields(settings_type):
+        if f.name == name:
+            info: Info = f.metadata["info"]
+            return info
+    known = ", ".join(f.name for f in fields(settings_type))
+    raise SettingError(f"setting {name!r} is unknown", f"Known settings are {known}")
+
+
+def kind_of(settings_type: type, name: str) -> type:
+    """What a setting holds: str for a choice, int, float, or tuple for several whole numbers."""
+    info = info_of(settings_type, name)
+    default = next(f.default for f in fields(settings_type) if f.name == name)
+    if info.choices:
+        return str
+    return float if default is None else type(default)
+
+
+def range_text(info: Info, kind: type = float) -> str:
+    """The range and the unit in words: '0 to 1', '8 to 1024 pixels', '0 or more intensity'; empty without a range."""
+    low, high = (None if limit is None else f"{limit:g}" for limit in (info.minimum, info.maximum))
+    if low is None and high is None:
+        text = ""
+    elif high is None:
+        text = f"{low} or more"
+    else:
+        text = f"at most {high}" if low is None else f"{low} to {high}"
+    what = "whole number, " if kind is int and text else ""
+    return f"{what}{text} {info.unit}".strip()
+
+
+def help_text(settings_type: type, name: str) -> str:
+    """The tool tip with what can be chosen, the range, the unit and the default: help of a command line."""
+    info, kind = info_of(settings_type, name), kind_of(settings_type, name)
+    default = next(f.default for f in fields(settings_type) if f.name == name)
+    parts = [info.tip, *(f"{choice}: {what}." for choice, what in info.choices)]
+    text = "none" if default is None else " ".join(map(str, default)) if kind is tuple else str(default)
+    limits = range_text(info, kind)
+    parts.append(f"[{limits}; default {text}]" if limits else f"[default {text}]")
+    return " ".join(parts)
+
+
+def settings_from(task: str, values: dict[str, Any]) -> SuperResolutionSettings:
+    """Settings of a task from a dictionary (JSON types), checked.
+
+    Raises:
+        SettingError: an unknown task or setting, a wrong type, a value outside its range.
+    """
+    if not isinstance(task, str) or task not in TASKS:
+        raise SettingError(f"task {shown(task)} is unknown", f"Known tasks are {', '.join(TASKS)}")
+    if not isinstance(values, dict):
+        raise SettingError(f"the settings are {shown(values)}, not names with values")
+    settings_type = TASKS[task]
+    for name in values:
+        info_of(settings_type, name)
+    checked = {f.name: _checked(f, values[f.name]) for f in fields(settings_type) if f.name in values}
+    return settings_type(**checked)
+
+
+def settings_to(settings: SuperResolutionSettings) -> dict[str, Any]:
+    """Settings as JSON types; `settings_from` reads them back."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+
+
+def shown(value: object) -> str:
+    """A value as it stands in an error message: cut where it is very long."""
+    return reprlib.repr(value)
+
+
+def _checked(f: Field[Any], value: Any) -> Any:
+    info: Info = f.metadata["info"]
+    default = f.default
+    assert default is not MISSING
+    name = f.name
+    if info.choices:
+        allowed = [choice for choice, _ in info.choices]
+        if value not in allowed:
+            raise SettingError(f"{name} = {shown(value)} is unknown", f"Use one of {', '.join(allowed)}")
+        return value
+    if isinstance(default, tuple):
+        if not isinstance(value, (list, tuple)) or len(value) != len(default):
+            raise SettingError(f"{name} = {shown(value)} is not {len(default)} numbers", "Give rows and columns")
+        return tuple(_number(name, info, part, int) for part in value)
+    if value is None and default is None:
+        return None
+    return _number(name, info, value, int if isinstance(default, int) else float)
+
+
+def _number(name: str, info: Info, value: Any, kind: type) -> Any:
+    wanted, limits = "a whole number" if kind is int else "a number", range_text(info)
+    hint = f"Give {wanted}, {limits}" if limits else f"Give {wanted}"
+    # An int is finite at any length, where `math.isfinite` would overflow; JSON knows numbers like 1e999.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Real)
+        or not (isinstance(value, int) or math.isfinite(value))
+        or (kind is int and value != int(value))
+    ):
+        raise SettingError(f"{name} = {shown(value)} is not {wanted}", hint)
+    if (info.minimum is not None and value < info.minimum) or (info.maximum is not None and value > info.maximum):
+        raise SettingError(f"{name} = {shown(value)} is outside {limits}", hint)
+    try:
+        return kind(value)
+    except OverflowError as error:
+        raise SettingError(f"{name} = {shown(value)} is too large", hint) from error

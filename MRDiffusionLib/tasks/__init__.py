@@ -1,0 +1,42 @@
+"""The tasks: a `Request` in, a `Result` out. This package loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..request import Progress, Request, Result
+from . import superresolution
+from .models import PackCache
+
+OnProgress = Callable[[Progress], None]
+OnPreview = Callable[[int, NDArray[np.float32]], None]
+
+
+def run(
+    request: Request,
+    *,
+    cache: PackCache | None = None,
+    progress: OnProgress | None = None,
+    preview: OnPreview | None = None,
+) -> Result:
+    """Run a request.
+
+    Args:
+        cache: keeps loaded packs warm over several requests.
+        progress: called at every denoising step; may raise `diffusion.Cancelled` to stop.
+        preview: called with a slice number and the slice as it is now, (rows, columns) float32 in the input's units.
+
+    Returns:
+        Volumes in memory (`imaging.Volume`) by role: 'result', and 'standard_deviation' for 2 samples or more.
+
+    Raises:
+        UserError: anything that the person can put right.
+        diffusion.Cancelled: raised by `progress`.
+    """
+    return superresolution.run(request, cache or PackCache(), progress, preview)
+
+
+__all__ = ["OnPreview", "OnProgress", "PackCache", "run"]
