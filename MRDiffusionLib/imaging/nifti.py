@@ -7,7 +7,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
 
 _BLOCK = 1 << 20
 
@@ -22,8 +21,7 @@ def check_complete(path: Path) -> None:
     """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-    opened: IO[bytes] = gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[assignment]
-    with opened as stream:
+    with gzip.open(path, "rb") if packed else path.open("rb") as stream:
         try:
             header = stream.read(540)
             needed = _announced_bytes(header)
@@ -55,5 +53,6 @@ def _announced_bytes(header: bytes) -> int:
             continue
         if not 1 <= dim[0] <= 7 or not math.isfinite(offset):
             return 0
-        return int(offset) + math.prod(max(1, n) for n in dim[1 : dim[0] + 1]) * bits // 8
+        voxels: int = math.prod(max(1, n) for n in dim[1 : dim[0] + 1])
+        return int(offset) + voxels * int(bits) // 8
     return 0

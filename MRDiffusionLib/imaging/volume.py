@@ -37,9 +37,7 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.dtype != np.float32 or self.array.shape != self.geometry.size[::-1]:
-            raise ValueError(
-                f"array {self.array.dtype} {self.array.shape} is not float32 {self.geometry.size[::-1]}"
-            )
+            raise ValueError(f"array {self.array.dtype} {self.array.shape} is not float32 {self.geometry.size[::-1]}")
 
 
 def read_volume(path: str | Path) -> Volume:

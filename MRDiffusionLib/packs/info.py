@@ -93,7 +93,8 @@ class PackInfo:
     def multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
         fold: int = self.network["fold"]
-        return fold * 2 ** (len(self.network["channels"]) - 1)
+        levels = len(self.network["channels"])
+        return fold << (levels - 1)
 
     def to_json(self) -> dict[str, Any]:
         """The content of pack.json."""
@@ -143,7 +144,7 @@ def info_from(values: Any, folder: Path) -> PackInfo:
     for key, check in _CHECKS.items():
         try:
             checked[key] = check(values[key])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PackError(
                 f"pack {folder.name}: {key} = {_short(values[key])} {error}",
                 f"Correct {INFO_FILE} or get the pack again",
@@ -181,18 +182,32 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _whole(value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"is not a whole number from {low} to {high}")
-    return value
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"is not a whole number from {low} to {high}")
+        return value
+
+    return check
 
 
-def _real(value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError("is not a finite number")
-    if not low <= value <= high:
-        raise ValueError(f"is outside {low:g} to {high:g}")
-    return float(value)
+def _real(low: float, high: float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError("is not a finite number")
+        if not low <= value <= high:
+            raise ValueError(f"is outside {low:g} to {high:g}")
+        return float(value)
+
+    return check
+
+
+def _inner(key: str, value: Any, check: Callable[[Any], Any]) -> Any:
+    """Check one entry of an object; the error names it."""
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ValueError(f"has {key} = {_short(value)}, which {error}") from error
 
 
 def _text(longest: int) -> Callable[[Any], str]:
@@ -238,12 +253,12 @@ def _pair(value: Any) -> list[Any]:
 
 
 def _matrix(value: Any) -> tuple[int, int]:
-    rows, columns = (_whole(n, 8, 4096) for n in _pair(value))
+    rows, columns = map(_whole(8, 4096), _pair(value))
     return rows, columns
 
 
 def _pixel_size(value: Any) -> tuple[float, float]:
-    rows, columns = (_real(n, 1e-3, 1e3) for n in _pair(value))
+    rows, columns = map(_real(1e-3, 1e3), _pair(value))
     return rows, columns
 
 
@@ -254,11 +269,11 @@ def _network(value: Any) -> dict[str, Any]:
     for key, (low, high) in _NETWORK.items():
         entry = value[key]
         if key not in _NETWORK_LISTS:
-            checked[key] = _whole(entry, low, high)
+            checked[key] = _inner(key, entry, _whole(low, high))
         elif not isinstance(entry, list) or len(entry) > 8:
-            raise ValueError(f"has {key} that is not a list of up to 8 whole numbers")
+            raise ValueError(f"has {key} = {_short(entry)}, which is not a list of up to 8 whole numbers")
         else:
-            checked[key] = [_whole(n, low, high) for n in entry]
+            checked[key] = [_inner(key, number, _whole(low, high)) for number in entry]
     if not checked["channels"] or len(checked["channels"]) != len(checked["num_res_blocks"]):
         raise ValueError("needs as many num_res_blocks as channels, at least one")
     return checked
@@ -271,15 +286,15 @@ def _schedule(value: Any) -> dict[str, Any]:
     if set(value) != {"name", *known}:
         raise ValueError(f"needs the entries name, {', '.join(known)}")
     limits: dict[str, Callable[[Any], Any]] = {
-        "gamma_min": lambda n: _real(n, -50, 50),
-        "gamma_max": lambda n: _real(n, -50, 50),
-        "beta_min": lambda n: _real(n, 1e-8, 0.9),
-        "beta_max": lambda n: _real(n, 1e-8, 0.9),
-        "width": lambda n: _whole(n, 1, 65536),
-        "steps": lambda n: _whole(n, 2, 100_000),
+        "gamma_min": _real(-50, 50),
+        "gamma_max": _real(-50, 50),
+        "beta_min": _real(1e-8, 0.9),
+        "beta_max": _real(1e-8, 0.9),
+        "width": _whole(1, 65536),
+        "steps": _whole(2, 100_000),
         "kind": _choice(("linear", "scaled_linear")),
     }
-    checked = {"name": value["name"]} | {key: limits[key](value[key]) for key in known}
+    checked = {"name": value["name"]} | {key: _inner(key, value[key], limits[key]) for key in known}
     if "gamma_min" in checked and checked["gamma_min"] >= checked["gamma_max"]:
         raise ValueError("needs gamma_min below gamma_max")
     return checked
@@ -288,7 +303,8 @@ def _schedule(value: Any) -> dict[str, Any]:
 def _normalisation(value: Any) -> dict[str, float]:
     if not isinstance(value, dict) or set(value) != {"percentile", "value"}:
         raise ValueError("is not an object of percentile and value")
-    return {"percentile": _real(value["percentile"], 1, 100), "value": _real(value["value"], 0.01, 1)}
+    limits = {"percentile": _real(1, 100), "value": _real(0.01, 1)}
+    return {key: _inner(key, value[key], check) for key, check in limits.items()}
 
 
 def _json_object(value: Any) -> dict[str, Any]:

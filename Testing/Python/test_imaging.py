@@ -120,7 +120,8 @@ def test_refining_to_the_same_matrix_changes_nothing() -> None:
 
 
 def test_json_keeps_every_bit() -> None:
-    geometry = Geometry((3, 2, 1), (0.1, 1 / 3, np.nextafter(2.0, 3.0).item()), (1e-300, -0.0, 1e17), oblique().direction)
+    spacing = (0.1, 1 / 3, np.nextafter(2.0, 3.0).item())
+    geometry = Geometry((3, 2, 1), spacing, (1e-300, -0.0, 1e17), oblique().direction)
     again = Geometry.from_json(json.loads(json.dumps(geometry.to_json())))
     assert again == geometry
     assert [n.hex() for n in again.origin] == [n.hex() for n in geometry.origin]
@@ -256,7 +257,7 @@ def test_files_that_were_cut_short_are_refused(tmp_path: Path, suffix: str, kept
     write_volume(volume_on(oblique()), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(InputError, match="cannot be read|not an image"):
+    with pytest.raises(InputError, match=r"cannot be read|not an image"):
         read_volume(path)
 
 
@@ -281,9 +282,9 @@ def test_sheared_axes_are_refused(tmp_path: Path) -> None:
 def test_values_that_are_not_numbers_are_counted_and_located(tmp_path: Path) -> None:
     array = np.zeros((4, 5, 6))
     array[2, 3, 1], array[3, 0, 0], array[3, 0, 5] = np.nan, np.inf, -np.inf
-    with pytest.raises(InputError, match="3 voxels that are NaN or infinite.*column 1, row 3, slice 2"):
+    with pytest.raises(InputError, match=r"3 voxels that are NaN or infinite.*column 1, row 3, slice 2"):
         read_volume(write_array(array, tmp_path / "bad.nrrd"))
-    with pytest.raises(InputError, match="1 voxels that are larger than 3.4e\\+38"):
+    with pytest.raises(InputError, match=r"1 voxels that are larger than 3\.4e\+38"):
         read_volume(write_array(np.array([[[1e300, 1.0]]]), tmp_path / "large.nrrd"))
 
 
@@ -324,7 +325,7 @@ def test_older_file_is_replaced_only_by_a_whole_one(tmp_path: Path, monkeypatch:
         raise RuntimeError("ITK ERROR: MetaImageIO(0x7f): no room")
 
     monkeypatch.setattr(sitk, "WriteImage", fail)
-    with pytest.raises(StorageError, match="no room.*needs up to 0.0 MB, .* are free"):
+    with pytest.raises(StorageError, match=r"no room.*needs up to 0\.0 MB, .* are free"):
         write_volume(volume_on(oblique(), 1), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["result.nii.gz"]
@@ -361,7 +362,7 @@ except StorageError as error:
 def test_too_little_room_is_told_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(StorageError, match="0.0 MB are free") as caught:
+    with pytest.raises(StorageError, match=r"0\.0 MB are free") as caught:
         write_volume(volume_on(oblique()), tmp_path / "result.nrrd")
     assert "Free some space" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
