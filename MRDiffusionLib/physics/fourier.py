@@ -38,7 +38,7 @@ def measured_mask(matrix: tuple[int, int], full: tuple[int, int], symmetric: boo
         ValueError: a measured count outside 1..N.
     """
     lines = []
-    for m, n in zip(matrix, full):
+    for m, n in zip(matrix, full, strict=True):
         if not 1 <= m <= n:
             raise ValueError(f"measured matrix {matrix[0]}x{matrix[1]} does not fit into {full[0]}x{full[1]}")
         k = torch.arange(n) - n // 2

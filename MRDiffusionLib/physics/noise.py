@@ -21,11 +21,15 @@ def estimate_noise(volume: NDArray[np.float32], frame: float = 0.08, blocks: int
     """
     rows, columns = volume.shape[1:]
     high, wide = max(1, round(frame * rows)), max(1, round(frame * columns))
-    sides = [volume[:, :high], volume[:, -high:], volume[:, :, :wide], volume[:, :, -wide:]]
-    axes = [2, 2, 1, 1]
+    sides = [
+        (volume[:, :high], 2),
+        (volume[:, -high:], 2),
+        (volume[:, :, :wide], 1),
+        (volume[:, :, -wide:], 1),
+    ]
     medians = [
         np.median(np.abs(block))
-        for side, axis in zip(sides, axes)
+        for side, axis in sides
         for block in np.array_split(side, min(blocks, side.shape[axis]), axis=axis)
     ]
     return float(np.quantile(medians, 0.25) / RAYLEIGH_MEDIAN)

@@ -24,7 +24,8 @@ def resolve_device(name: str) -> torch.device:
             )
         index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
-            raise DeviceError(f"device {name} is not available", f"This machine has {torch.cuda.device_count()} CUDA devices")
+            count = torch.cuda.device_count()
+            raise DeviceError(f"device {name} is not available", f"This machine has {count} CUDA devices, from cuda:0")
         return torch.device("cuda", index)
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device mps is not available", "Use --device cpu")
@@ -44,7 +45,7 @@ def faster_precision(device: torch.device, channels: int = 64, size: int = 64) -
         return "fp32"
     seconds = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        layer = nn.Conv2d(channels, channels, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last)
+        layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype).to(memory_format=torch.channels_last)
         x = torch.zeros(1, channels, size, size, dtype=dtype).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             layer(x)

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__
-from ..imaging.volume import Volume, sha256_of
+from ..imaging.geometry import Geometry
 from ..packs import PackInfo
 from ..request import Request
 
@@ -24,7 +24,7 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def provenance(request: Request, info: PackInfo, inputs: dict[str, Volume]) -> dict[str, Any]:
+def provenance(request: Request, info: PackInfo, inputs: dict[str, tuple[str, Geometry]]) -> dict[str, Any]:
     """JSON types. `request` must be resolved (device, precision, batch, noise), or it would not run again exactly."""
     return {
         "synthetic": True,
@@ -38,8 +38,7 @@ def provenance(request: Request, info: PackInfo, inputs: dict[str, Volume]) -> d
             "training_data": info.training_data,
         },
         "inputs": {
-            role: {"sha256": sha256_of(volume.array), "geometry": volume.geometry.to_json()}
-            for role, volume in inputs.items()
+            role: {"sha256": digest, "geometry": geometry.to_json()} for role, (digest, geometry) in inputs.items()
         },
         "versions": library_versions(),
     }

@@ -7,9 +7,8 @@ slice: the measured centre of k-space guides the sampling of the prior, whose pa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +19,13 @@ from torch import Tensor
 from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import Step, partial_start, sample, step_gammas
 from ..errors import InputError, SettingError
-from ..imaging.volume import Geometry, Volume, read_volume
+from ..imaging.geometry import Geometry
+from ..imaging.volume import Volume
 from ..physics.guidance import k_space_guide
-from ..physics.kspace import Measurement, k_space_report, measure_image
-from ..physics.noise import estimate_noise
+from ..physics.kspace import Measurement, k_space_report
 from ..request import Progress, Request, Result
 from ..settings import SuperResolutionSettings
+from .acquisition import Acquisition, read_acquisition
 from .device import faster_precision, resolve_device
 from .models import Model, PackCache
 from .provenance import provenance
@@ -45,25 +45,27 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     device = resolve_device(request.device)
     precision = faster_precision(device) if request.precision == "auto" else request.precision
     model = cache.model(request.pack, device, precision)
-    low = read_volume(Path(request.inputs[ROLE]))
+    low = read_acquisition(request.inputs[ROLE])
     _check(low, settings, model)
     request = request.resolved(
         device=str(device),
         precision=precision,
         batch=request.batch or default_batch(device),
-        settings=replace(settings, noise=estimate_noise(low.array) if settings.noise is None else settings.noise),
-        slices=None if request.slices is None else _slice_numbers(request.slices, len(low.array)),
+        settings=replace(settings, noise=low.noise() if settings.noise is None else settings.noise),
+        slices=None if request.slices is None else _slice_numbers(request.slices, len(low.magnitude)),
     )
-    restored = restore_volume(low.array, model, request, progress, preview)
+    restored = restore(low, model, request, progress, preview)
     geometry = low.geometry.refined(settings.matrix)
+    if request.slices is not None:
+        geometry = _some_slices(geometry, request.slices)
     volumes = {"result": Volume(restored.mean, geometry)}
     if restored.deviation is not None:
         volumes["standard_deviation"] = Volume(restored.deviation, geometry)
     return Result(
         volumes=volumes,
         measurements={**restored.report, "seconds": time.monotonic() - started},
-        provenance=provenance(request, model.info, {ROLE: low}),
-        warnings=_warnings(low.geometry, settings, model, restored.report),
+        provenance=provenance(request, model.info, {ROLE: (low.sha256, low.geometry)}),
+        warnings=_warnings(low.geometry, settings, model),
     )
 
 
@@ -92,58 +94,73 @@ def intensity_scale(array: NDArray[np.float32], normalisation: dict[str, float])
     return float(np.percentile(positive, normalisation["percentile"]) / normalisation["value"])
 
 
-def restore_volume(
-    low: NDArray[np.float32],
+def restore(
+    low: Acquisition,
     model: Model,
     request: Request,
     progress: OnProgress | None = None,
     preview: OnPreview | None = None,
 ) -> Restored:
-    """Super-resolve an array (slices, h, w) slice by slice, in the memory of one batch.
+    """Super-resolve slice by slice, in the memory of one batch.
 
     Args:
         request: resolved: `batch` and `settings.noise` are numbers.
     """
     settings = request.settings
-    scale = intensity_scale(low, model.info.normalisation)
-    numbers = list(range(len(low))) if request.slices is None else list(request.slices)
+    assert settings.noise is not None
+    scale = intensity_scale(low.magnitude, model.info.normalisation)
+    numbers = list(range(len(low.magnitude))) if request.slices is None else list(request.slices)
     mean = np.zeros((len(numbers), *settings.matrix), np.float32)
     deviation = np.zeros_like(mean) if settings.samples > 1 else None
     reports: list[dict[str, float]] = []
     clock = _Clock(len(numbers), settings, progress)
     for chunk in _chunks(len(numbers), settings.samples, request.batch):
         chosen = [numbers[i] for i in chunk]
-        measured = _measure(low[chosen], scale, settings, model.device)
-        images = _sample_slices(measured, chosen, model, request, clock, preview, scale)
+        measured = on_model_scale(low.measure(chosen, settings.matrix, settings.noise, model.device), scale)
+
+        def show(row: int, x0: Tensor, chosen: list[int] = chosen) -> None:
+            if preview is not None:
+                preview(chosen[row], to_intensity(x0, scale))
+
+        images = sample_slices(measured, chosen, model, request, clock.step, show)
         for row, i in enumerate(chunk):
-            mean[i] = to_intensity(images[row].mean(0), scale)
+            average = images[row].mean(0)
+            mean[i] = to_intensity(average, scale)
             if deviation is not None:
                 deviation[i] = (images[row].std(0) * (scale / 2)).cpu().numpy()
-            report = k_space_report(images[row].mean(0)[None, None], measured.select([row]))
-            reports.append(report)
-        clock.slices_done += len(chunk)
+            reports.append(k_space_report(average[None, None], measured.select([row])))
     return Restored(mean, deviation, _average(reports, scale))
 
 
-def _measure(slices: NDArray[np.float32], scale: float, settings: SuperResolutionSettings, device: torch.device) -> Measurement:
-    """Slices (n, h, w) as measurements on the model's scale, x = 2 intensity / scale - 1."""
-    x = torch.from_numpy(slices).to(device)[:, None] * (2 / scale) - 1
-    assert settings.noise is not None
-    return measure_image(x, settings.matrix, noise=settings.noise * 2 / scale)
+def on_model_scale(measured: Measurement, scale: float) -> Measurement:
+    """From intensity u to the model's x = 2 u / scale - 1: `y <- 2 y / scale - A 1`."""
+    ones = torch.ones(measured.k_space.shape, device=measured.k_space.device)
+    k_space = measured.k_space * (2 / scale) - measured.forward(ones)
+    return replace(measured, k_space=k_space, noise=measured.noise * 2 / scale)
 
 
-def _sample_slices(
+def sample_slices(
     measured: Measurement,
     numbers: list[int],
     model: Model,
     request: Request,
-    clock: _Clock,
-    preview: OnPreview | None,
-    scale: float,
+    on_step: Callable[[int], None] | None = None,
+    show: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """All samples of some slices, (slices, samples, H, W), computed `request.batch` images at a time."""
+    """All samples of some slices, `request.batch` images at a time.
+
+    Args:
+        measured: their measurements on the model's scale, one per slice.
+        numbers: the slices' numbers in the volume: they seed the noise, so a slice can be redrawn alone.
+        on_step: called after every denoiser call with the number of images in it.
+        show: called with a row of `measured` and its predicted clean image (H, W).
+
+    Returns:
+        (slices, samples, H, W) on the model's scale, [-1, 1] up to the correction by the measurement.
+    """
     settings, device = request.settings, model.device
     pairs = [(row, k) for row in range(len(numbers)) for k in range(settings.samples)]
+    gammas = step_gammas(model.schedule, settings.steps, settings.strength)
     images = []
     for begin in range(0, len(pairs), request.batch):
         part = pairs[begin : begin + request.batch]
@@ -152,31 +169,26 @@ def _sample_slices(
         measurement = measured.select([row for row, _ in part])
         draw = SampleNoise(seeds, shape, device)
         # The guide's noise has its own stream, so that changing the method does not change the sampler's.
-        guide_draw = SampleNoise([stream_seed(seed, 1) for seed in seeds], shape, device)
-        gammas = step_gammas(model.schedule, settings.steps, settings.strength)
+        guide = k_space_guide(
+            settings.method,
+            measurement,
+            settings.weight,
+            SampleNoise([stream_seed(seed, 1) for seed in seeds], shape, device),
+        )
         z = draw()
         if settings.strength < 1:
             z = partial_start(measurement.zero_filled(), z, gammas[0])
 
-        def on_step(step: Step, part: list[tuple[int, int]] = part) -> None:
-            clock.step(step.step, len(part))
-            if preview is not None:
-                preview(numbers[part[0][0]], to_intensity(step.x0[0, 0], scale))
+        def callback(step: Step, part: list[tuple[int, int]] = part) -> None:
+            if on_step is not None:
+                on_step(len(part))
+            if show is not None:
+                show(part[0][0], step.x0[0, 0])
 
         with torch.no_grad():
             images.append(
-                sample(
-                    model.denoiser(),
-                    z,
-                    gammas,
-                    draw,
-                    settings.sampler,
-                    settings.eta,
-                    k_space_guide(settings.method, measurement, settings.weight, guide_draw),
-                    on_step,
-                )
+                sample(model.denoiser(), z, gammas, draw, settings.sampler, settings.eta, guide, callback)
             )
-        clock.images_done += len(part)
     return torch.cat(images)[:, 0].reshape(len(numbers), settings.samples, *settings.matrix)
 
 
@@ -193,22 +205,23 @@ def _chunks(slices: int, samples: int, batch: int) -> Iterator[list[int]]:
 
 
 class _Clock:
-    """Turns steps into `Progress` with the time left, from the mean time per image and step."""
+    """Counts denoised images and reports `Progress` with the time left, from the mean time of one."""
 
     def __init__(self, slices: int, settings: SuperResolutionSettings, report: OnProgress | None) -> None:
-        self.slices, self.steps, self.samples, self.report = slices, settings.steps, settings.samples, report
-        self.slices_done, self.images_done = 0, 0
-        self.begin = time.monotonic()
+        self.slices, self.steps, self.report = slices, settings.steps, report
+        self.per_slice = settings.samples * settings.steps
+        self.done, self.calls, self.begin = 0, 0, time.monotonic()
 
-    def step(self, step: int, images: int) -> None:
+    def step(self, images: int) -> None:
+        """One denoiser call on some images has ended."""
+        self.done, self.calls = self.done + images, self.calls + 1
         if self.report is None:
             return
-        done = self.images_done * self.steps + step * images
-        total = self.slices * self.samples * self.steps
-        left = (time.monotonic() - self.begin) * (total - done) / done
-        within = (self.images_done - self.slices_done * self.samples) // self.samples
-        now = min(self.slices_done + within + 1, self.slices)
-        self.report(Progress(now, self.slices, step, self.steps, left if done > images else None))
+        total = self.slices * self.per_slice
+        # The first calls include one-time costs: no guess from them.
+        left = (time.monotonic() - self.begin) * (total - self.done) / self.done if self.calls > 2 else None
+        now = min(self.slices, 1 + (self.done - 1) // self.per_slice)
+        self.report(Progress(now, self.slices, (self.calls - 1) % self.steps + 1, self.steps, left))
 
 
 def _average(reports: list[dict[str, float]], scale: float) -> dict[str, float]:
@@ -231,15 +244,29 @@ def _slice_numbers(slices: tuple[int, ...], count: int) -> tuple[int, ...]:
     outside = [s for s in slices if not 0 <= s < count]
     if outside:
         raise SettingError(f"slice {outside[0]} is outside 0 to {count - 1}", "Choose a slice of the volume")
+    if not slices or list(slices) != list(range(slices[0], slices[0] + len(slices))):
+        raise SettingError(f"slices {list(slices)} are not consecutive", "Give a run of slices such as 3,4,5")
     return slices
 
 
-def _check(low: Volume, settings: SuperResolutionSettings, model: Model) -> None:
+def _some_slices(geometry: Geometry, slices: tuple[int, ...]) -> Geometry:
+    """The geometry of a preview: the chosen slices as a stack that begins at the first of them."""
+    direction = np.array(geometry.direction).reshape(3, 3)
+    origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * slices[0]
+    return replace(
+        geometry,
+        size=(geometry.size[0], geometry.size[1], len(slices)),
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+    )
+
+
+def _check(low: Acquisition, settings: SuperResolutionSettings, model: Model) -> None:
     """Refuse what cannot give a sensible result. Raises InputError, SettingError."""
-    slices, rows, columns = low.array.shape
-    if float(low.array.min()) == float(low.array.max()):
+    _, rows, columns = low.magnitude.shape
+    if float(low.magnitude.min()) == float(low.magnitude.max()):
         raise InputError(
-            f"the low-resolution volume is constant ({float(low.array.min()):g} everywhere)", "Load a volume with an image"
+            f"the low-resolution volume has the value {float(low.magnitude.min()):g} everywhere",
+            "Load a volume that shows something",
         )
     if rows > settings.matrix[0] or columns > settings.matrix[1]:
         raise SettingError(
@@ -255,9 +282,7 @@ def _check(low: Volume, settings: SuperResolutionSettings, model: Model) -> None
         raise InputError(f"slices of {rows}x{columns} pixels are too small", "Slices need at least 8x8 pixels")
 
 
-def _warnings(
-    geometry: Geometry, settings: SuperResolutionSettings, model: Model, report: dict[str, float]
-) -> tuple[str, ...]:
+def _warnings(geometry: Geometry, settings: SuperResolutionSettings, model: Model) -> tuple[str, ...]:
     """Sentences on what the pack has not seen."""
     sentences = []
     refined = geometry.refined(settings.matrix)
