@@ -60,3 +60,38 @@ def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "CC0-1.0\n",
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pack_32(tiny_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 32x32 pack in which every weight is random (MONAI starts some layers at zero): a step takes milliseconds."""
+    import torch
+
+    from MRDiffusionLib.networks.unet import VDMUNet
+    from MRDiffusionLib.packs import read_info
+    from MRDiffusionLib.packs.weights import write_pack
+
+    info = read_info(tiny_pack)
+    described = {**info.network, "channels": [8, 16], "num_res_blocks": [1, 1]}
+    generator = torch.Generator().manual_seed(0)
+    shapes = {name: value.shape for name, value in VDMUNet(**described).state_dict().items()}
+    weights = {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    values = {**info.to_json(), "name": "tiny-32", "network": described, "matrix": [32, 32], "pixel_size_mm": [1, 1]}
+    folder = tmp_path_factory.mktemp("packs") / "tiny-32"
+    write_pack(folder, values, weights, "# Random weights\n", "CC0-1.0\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def low_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three slices of 16x16 pixels of 2x2x5 mm with a bright disc in noise, oblique: the input for `tiny_pack_32`."""
+    import numpy as np
+
+    from MRDiffusionLib.imaging.volume import Geometry, Volume, write_volume
+
+    y, x = np.mgrid[:16, :16] - 7.5
+    disc = 100.0 * (np.hypot(x, y) < 5) + np.random.default_rng(0).normal(10, 1, (3, 16, 16))
+    tilt = (1.0, 0.0, 0.0, 0.0, 0.8, -0.6, 0.0, 0.6, 0.8)
+    path = tmp_path_factory.mktemp("volumes") / "low.nrrd"
+    write_volume(Volume(disc.astype(np.float32), Geometry((16, 16, 3), (2.0, 2.0, 5.0), (-10.0, 5.0, 30.0), tilt)), path)
+    return path
