@@ -45,7 +45,8 @@ def faster_precision(device: torch.device, channels: int = 64, size: int = 64) -
         return "fp32"
     seconds = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype).to(memory_format=torch.channels_last)
+        layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype)
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = torch.zeros(1, channels, size, size, dtype=dtype).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             layer(x)

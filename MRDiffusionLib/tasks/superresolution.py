@@ -84,14 +84,17 @@ class Restored:
 
 
 def intensity_scale(array: NDArray[np.float32], normalisation: dict[str, float]) -> float:
-    """The intensity that the pack calls 1: `percentile` of the positive voxels is `value` on the pack's scale.
+    """The intensity that the pack calls 1: `percentile` of the voxels of the object is `value` on the pack's scale.
+
+    The object is what exceeds 5 % of the maximum: zero filling leaves ripples in air, which must not count.
 
     Raises InputError if no voxel is positive.
     """
-    positive = array[array > 0]
-    if not positive.size:
-        raise InputError("the volume has no positive voxel", "Load a magnitude image")
-    return float(np.percentile(positive, normalisation["percentile"]) / normalisation["value"])
+    largest = float(array.max())
+    if largest <= 0:
+        raise InputError(f"the largest intensity of the volume is {largest:g}", "Load a magnitude image")
+    inside = array[array > 0.05 * largest]
+    return float(np.percentile(inside, normalisation["percentile"]) / normalisation["value"])
 
 
 def restore(
