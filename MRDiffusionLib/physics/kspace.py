@@ -53,9 +53,11 @@ def resize_image(image: Tensor, matrix: tuple[int, int]) -> Tensor:
 
     Only lines with a measured mirror line are used (`measured_mask`, symmetric), so a real image stays real.
     """
-    common = (min(image.shape[-2], matrix[0]), min(image.shape[-1], matrix[1]))
-    k_space = fft2c(image) * measured_mask(common, (image.shape[-2], image.shape[-1])).to(image.device)
-    return ifft2c(resize_k_space(k_space, matrix)).real
+    old = (image.shape[-2], image.shape[-1])
+    common = (min(old[0], matrix[0]), min(old[1], matrix[1]))
+    # A mask leaves out the unpaired line only on a grid finer than `common`: downwards that is the old, upwards the new.
+    k_space = resize_k_space(fft2c(image) * measured_mask(common, old).to(image.device), matrix)
+    return ifft2c(k_space * measured_mask(common, matrix).to(image.device)).real
 
 
 def partial_fourier_mask(
