@@ -116,8 +116,10 @@ def restore(
     mean = np.zeros((len(numbers), *settings.matrix), np.float32)
     deviation = np.zeros_like(mean) if settings.samples > 1 else None
     reports: list[dict[str, float]] = []
-    clock = _Clock(len(numbers), settings, progress)
-    for chunk in _chunks(len(numbers), settings.samples, request.batch):
+    # A slice without any signal stays empty: the prior would put a brain there.
+    signal = [i for i, n in enumerate(numbers) if (low.magnitude[n] > 0).any()]
+    clock = _Clock(len(signal), settings, progress)
+    for chunk in _chunks(signal, settings.samples, request.batch):
         chosen = [numbers[i] for i in chunk]
         measured = on_model_scale(low.measure(chosen, settings.matrix, settings.noise, model.device), scale)
 
@@ -200,11 +202,11 @@ def to_intensity(x: Tensor, scale: float) -> NDArray[np.float32]:
     return ((x.float() + 1) * (scale / 2)).cpu().numpy().astype(np.float32)
 
 
-def _chunks(slices: int, samples: int, batch: int) -> Iterator[list[int]]:
-    """Slice indices to work on together, so that one batch is full: several slices, or one slice of many samples."""
+def _chunks(slices: list[int], samples: int, batch: int) -> Iterator[list[int]]:
+    """Slices to work on together, so that one batch is full: several slices, or one slice of many samples."""
     together = max(1, batch // samples)
-    for begin in range(0, slices, together):
-        yield list(range(begin, min(begin + together, slices)))
+    for begin in range(0, len(slices), together):
+        yield slices[begin : begin + together]
 
 
 class _Clock:
@@ -227,8 +229,13 @@ class _Clock:
         self.report(Progress(now, self.slices, (self.calls - 1) % self.steps + 1, self.steps, left))
 
 
-def _average(reports: list[dict[str, float]], scale: float) -> dict[str, float]:
-    """Root mean square of residual and noise over slices (in input intensity), mean of the share outside the band."""
+def _average(reports: list[dict[str, float]], scale: float) -> dict[str, Any]:
+    """Root mean square of residual and noise over slices (in input intensity), mean of the share outside the band.
+
+    `residual_over_noise` is None for data without noise; nothing is reported of slices without signal.
+    """
+    if not reports:
+        return {}
 
     def rms(name: str) -> float:
         return float(np.sqrt(np.mean([r[name] ** 2 for r in reports])))
@@ -237,7 +244,7 @@ def _average(reports: list[dict[str, float]], scale: float) -> dict[str, float]:
     return {
         "k_space_residual": residual,
         "k_space_noise": noise,
-        "residual_over_noise": residual / noise if noise > 0 else float("nan"),
+        "residual_over_noise": residual / noise if noise > 0 else None,
         "residual_over_signal": rms("residual_over_signal"),
         "energy_outside": float(np.mean([r["energy_outside"] for r in reports])),
     }
