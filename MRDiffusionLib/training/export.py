@@ -1,0 +1,130 @@
+"""From a training run to a pack: the averaged weights of a checkpoint, with what a person says about them.
+
+python -m MRDiffusionLib.training.export CONFIG CHECKPOINT OUT --description D.json --card CARD.md --licence LICENSE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedule import LinearSchedule, schedule_from_dict
+from ..errors import PackError
+from ..networks.unet import VDMUNet
+from ..packs import PackInfo
+from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, write_pack
+from .config import TrainingConfig, read_config
+
+TASKS = {"prior": "superresolution", "regression": "regression"}
+"""What a training run trains, to the task of its pack."""
+
+DECIDED_BY_RUN = ("task", "prediction", "network", "schedule")
+_AVERAGE, _NETWORK = "module.", "network."
+
+
+def pack_from_checkpoint(
+    checkpoint: str | Path,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    description: Mapping[str, Any],
+    model_card: str,
+    licence: str,
+    replace: bool = False,
+    largest: int = LARGEST_PACK,
+) -> PackInfo:
+    """Write the averaged weights of a checkpoint as a pack.
+
+    Args:
+        checkpoint: `best.ckpt` or `last.ckpt` of `training.loop.train`.
+        config: of that run; it decides task, prediction, network and schedule.
+        out: folder of the new pack.
+        description: the other entries of pack.json; `name` is the run's unless it is given.
+        model_card, licence: texts of README.md and LICENSE.
+        replace, largest: as `packs.weights.write_pack`.
+
+    Raises:
+        PackError: a checkpoint that cannot be read or belongs to another network, a description that is not in order
+            or tells what the run decides, a pack that is too large.
+        StorageError: a folder that exists, or cannot be written.
+    """
+    decided = sorted(set(description) & set(DECIDED_BY_RUN))
+    if decided:
+        raise PackError(f"the description sets {', '.join(decided)}", "The training run decides that: leave it out")
+    info = {"name": config.name, **description, **_of_run(config)}
+    weights = averaged_weights(checkpoint)
+    return write_pack(out, info, weights, model_card, licence, replace=replace, largest=largest)
+
+
+def averaged_weights(checkpoint: str | Path) -> dict[str, Tensor]:
+    """The moving average in a checkpoint, under a pack's names: those of `VDMUNet`, and `schedule.*` if learned.
+
+    Raises:
+        PackError: a file that is missing or no checkpoint of `training.loop.train`.
+    """
+    try:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = loaded["ema"]
+    except Exception as error:  # torch.load raises nearly any type for a damaged file
+        raise PackError(
+            f"{checkpoint} cannot be read ({error!r:.200})", "Give a checkpoint of a training run"
+        ) from error
+    weights = {}
+    for name, value in state.items():
+        name = name.removeprefix(_AVERAGE)
+        if name.startswith(_NETWORK):
+            weights[name.removeprefix(_NETWORK)] = value
+        elif name.startswith(SCHEDULE_PREFIX):
+            weights[name] = value
+    if not weights:
+        raise PackError(f"{checkpoint} holds no averaged network", "Give a checkpoint of a training run")
+    return weights
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command of the module's docstring. Raises UserError and OSError as they come."""
+    parser = argparse.ArgumentParser(description="Write a training run's averaged weights as a pack.")
+    for name, text in (("config", "the run's JSON"), ("checkpoint", "best.ckpt"), ("out", "folder of the new pack")):
+        parser.add_argument(name, help=text)
+    parser.add_argument(
+        "--description", required=True, help="JSON with the entries of pack.json that the run leaves open"
+    )
+    parser.add_argument("--card", required=True, help="the model card (Markdown)")
+    parser.add_argument("--licence", required=True, help="text of the licence of the weights")
+    parser.add_argument("--replace", action="store_true", help="take the place of an older pack")
+    options = parser.parse_args(arguments)
+    card, licence = (Path(path).read_text(encoding="utf-8") for path in (options.card, options.licence))
+    info = pack_from_checkpoint(
+        options.checkpoint,
+        read_config(options.config),
+        options.out,
+        description=json.loads(Path(options.description).read_text(encoding="utf-8")),
+        model_card=card,
+        licence=licence,
+        replace=options.replace,
+    )
+    size = sum(path.stat().st_size for path in info.folder.iterdir())
+    print(f"{info.folder}: {info.name} {info.version}, {size / 1e6:.1f} MB")
+
+
+def _of_run(config: TrainingConfig) -> dict[str, Any]:
+    """The entries of pack.json that a run decides, with its defaults written out."""
+    schedule = schedule_from_dict(config.schedule)
+    if config.task == "regression":
+        # It uses the ends alone: its time input is the measured fraction.
+        schedule = LinearSchedule(schedule.gamma_min, schedule.gamma_max)
+    with torch.device("meta"):
+        settings = VDMUNet(**config.network).settings
+    network = {name: value for name, value in settings.items() if name not in ("gamma_min", "gamma_max")}
+    prediction = config.prediction if config.task == "prior" else "x0"
+    return {"task": TASKS[config.task], "prediction": prediction, "network": network, "schedule": schedule.to_dict()}
+
+
+if __name__ == "__main__":
+    main()
