@@ -58,7 +58,7 @@ def find_pack(name_or_folder: str | Path) -> PackInfo:
     for info in packs:
         if info.name == text:
             return info
-    if Path(text).exists():
+    if text and Path(text).exists():
         return read_info(text)
     for error in errors:
         if text in error.message:
