@@ -81,8 +81,9 @@ class Request:
         known = set(cls.__dataclass_fields__)
         unknown, missing = set(values) - known, {"task", "pack", "inputs"} - set(values)
         if unknown or missing:
-            what = f"unknown {', '.join(sorted(map(shown, unknown)))}" if unknown else f"no {', '.join(sorted(missing))}"
-            raise SettingError(f"the request has {what}", f"Its entries are {', '.join(sorted(known))}")
+            wrong = ", ".join(sorted(map(shown, unknown)) or sorted(missing))
+            what = "unknown" if unknown else "no"
+            raise SettingError(f"the request has {what} {wrong}", f"Its entries are {', '.join(sorted(known))}")
         values = dict(values)
         values["settings"] = settings_from(values["task"], values.get("settings", {}))
         if values.get("slices") is not None:
@@ -109,7 +110,8 @@ def _check_inputs(task: str, inputs: object) -> None:
 
 def _check_whole(name: str, value: object, highest: int, highest_text: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
-        raise SettingError(f"{name} = {shown(value)} is not a whole number from 0 to {highest_text}")
+        hint = f"Give a whole number from 0 to {highest_text}"
+        raise SettingError(f"{name} = {shown(value)} is not a whole number from 0 to {highest_text}", hint)
 
 
 def _check_device(device: object) -> None:

@@ -112,7 +112,7 @@ class SuperResolutionSettings:
     noise: float | None = setting(
         None,
         label="Noise of the input",
-        tip="Standard deviation of the noise in the low-resolution image, in its own intensity units; empty: estimated.",
+        tip="Standard deviation of the noise in the low-resolution image, in its intensity units; empty: estimated.",
         minimum=0.0,
         unit="intensity",
     )
@@ -138,7 +138,7 @@ def info_of(settings_type: type, name: str) -> Info:
 def kind_of(settings_type: type, name: str) -> type:
     """What a setting holds: str for a choice, int, float, or tuple for several whole numbers."""
     info = info_of(settings_type, name)
-    default = next(f.default for f in fields(settings_type) if f.name == name)
+    default: Any = next(f.default for f in fields(settings_type) if f.name == name)
     if info.choices:
         return str
     return float if default is None else type(default)
@@ -160,7 +160,7 @@ def range_text(info: Info, kind: type = float) -> str:
 def help_text(settings_type: type, name: str) -> str:
     """The tool tip with what can be chosen, the range, the unit and the default: help of a command line."""
     info, kind = info_of(settings_type, name), kind_of(settings_type, name)
-    default = next(f.default for f in fields(settings_type) if f.name == name)
+    default: Any = next(f.default for f in fields(settings_type) if f.name == name)
     parts = [info.tip, *(f"{choice}: {what}." for choice, what in info.choices)]
     text = "none" if default is None else " ".join(map(str, default)) if kind is tuple else str(default)
     limits = range_text(info, kind)
@@ -218,12 +218,9 @@ def _number(name: str, info: Info, value: Any, kind: type) -> Any:
     wanted, limits = "a whole number" if kind is int else "a number", range_text(info)
     hint = f"Give {wanted}, {limits}" if limits else f"Give {wanted}"
     # An int is finite at any length, where `math.isfinite` would overflow; JSON knows numbers like 1e999.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Real)
-        or not (isinstance(value, int) or math.isfinite(value))
-        or (kind is int and value != int(value))
-    ):
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    finite = real and (isinstance(value, int) or math.isfinite(value))
+    if not finite or (kind is int and value != int(value)):
         raise SettingError(f"{name} = {shown(value)} is not {wanted}", hint)
     if (info.minimum is not None and value < info.minimum) or (info.maximum is not None and value > info.maximum):
         raise SettingError(f"{name} = {shown(value)} is outside {limits}", hint)

@@ -93,5 +93,6 @@ def low_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     disc = 100.0 * (np.hypot(x, y) < 5) + np.random.default_rng(0).normal(10, 1, (3, 16, 16))
     tilt = (1.0, 0.0, 0.0, 0.0, 0.8, -0.6, 0.0, 0.6, 0.8)
     path = tmp_path_factory.mktemp("volumes") / "low.nrrd"
-    write_volume(Volume(disc.astype(np.float32), Geometry((16, 16, 3), (2.0, 2.0, 5.0), (-10.0, 5.0, 30.0), tilt)), path)
+    geometry = Geometry((16, 16, 3), (2.0, 2.0, 5.0), (-10.0, 5.0, 30.0), tilt)
+    write_volume(Volume(disc.astype(np.float32), geometry), path)
     return path

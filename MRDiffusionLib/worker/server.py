@@ -1,0 +1,311 @@
+"""The worker's loop. The main thread reads messages, so a cancel is seen at once; one other thread runs the requests.
+
+Whatever goes wrong in a run becomes one `error` message and the worker goes on. The worker ends at `shutdown`, when its
+standard input closes (the panel is gone) and at SIGTERM or SIGINT; then the run in progress is cancelled, and given up
+if it does not stop within `GRACE` seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from ..errors import StorageError, UserError
+from ..request import Progress, Result
+from . import protocol
+from .backend import Backend, TorchBackend, is_out_of_memory
+from .folder import PrivateFolder
+from .outputs import remove_unfinished, write_together
+from .throttle import Throttle
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between progress messages: ten a second look smooth and cost the panel nothing."""
+
+PREVIEW_INTERVAL = 0.25
+"""Seconds between previews, which are written to disk and drawn."""
+
+PREVIEWS_KEPT = 8
+"""Newest preview files that stay: a panel that lags two seconds behind still finds the one that it was told of."""
+
+GRACE = 5.0
+"""Seconds that a run in progress gets to stop when the worker must end."""
+
+INSTALL_HINT = "Install the libraries named in requirements.txt"
+MEMORY_HINT = "Run fewer slices at once (batch 1), close other programs, or use the CPU if the GPU was too small"
+
+
+class Server:
+    """Serves one panel.
+
+    Args:
+        requests: binary stream of messages to the worker.
+        answers: binary stream for its own.
+        folder: private folder for previews.
+        load: makes the backend; called in the thread that runs the requests.
+        started: `time.monotonic()` at which the `seconds` of the ready message begin.
+        grace: seconds that a run in progress gets to stop at the end.
+    """
+
+    def __init__(
+        self,
+        requests: IO[bytes],
+        answers: IO[bytes],
+        folder: Path,
+        load: Callable[[], Backend] = TorchBackend,
+        started: float | None = None,
+        grace: float = GRACE,
+    ) -> None:
+        self._requests, self._answers, self._folder, self._load = requests, answers, folder, load
+        self._started = time.monotonic() if started is None else started
+        self._grace = grace
+        self._changed = threading.Condition()
+        self._queue: deque[protocol.Run] = deque()
+        self._running: protocol.Run | None = None
+        self._cancel = threading.Event()
+        self._ending = False
+        self._sending = threading.Lock()
+        self._previews: deque[Path] = deque()
+        self._preview_count = 0
+
+    def serve(self) -> None:
+        """Read messages until the end; a run in progress is then cancelled and waited for, `grace` seconds at most."""
+        runner = threading.Thread(target=self._work, name="runner", daemon=True)
+        runner.start()
+        try:
+            for line in self._requests:
+                if line.strip() and not self._receive(line):
+                    break
+        finally:
+            with self._changed:
+                self._ending = True
+                self._queue.clear()
+                self._cancel.set()
+                self._changed.notify_all()
+            runner.join(self._grace)
+
+    def _receive(self, line: bytes) -> bool:
+        """Take one message; False to end."""
+        try:
+            message = protocol.parse(line)
+        except protocol.ProtocolError as problem:
+            self._send(protocol.user_error(None if self._knows(problem.id) else problem.id, problem))
+            return True
+        if isinstance(message, protocol.Shutdown):
+            return False
+        if isinstance(message, protocol.Cancel):
+            self._cancel_run(message.id)
+        elif self._knows(message.id):
+            text, hint = f"run {message.id} is queued or running already", "Give every run its own id"
+            self._send(protocol.error(None, "input", text, hint))
+        else:
+            with self._changed:
+                self._queue.append(message)
+                self._changed.notify_all()
+        return True
+
+    def _knows(self, run_id: str | None) -> bool:
+        with self._changed:
+            return any(run is not None and run.id == run_id for run in (self._running, *self._queue))
+
+    def _cancel_run(self, run_id: str) -> None:
+        with self._changed:
+            if self._running is not None and self._running.id == run_id:
+                self._cancel.set()
+                return
+            queued = [run for run in self._queue if run.id == run_id]
+            for run in queued:
+                self._queue.remove(run)
+        if queued:
+            self._send(protocol.cancelled(run_id))
+
+    def _work(self) -> None:
+        """The other thread: load the backend, then run what comes, in order."""
+        backend, failure = self._start()
+        while (run := self._next()) is not None:
+            if backend is None:
+                self._end_run({**failure, "id": run.id})
+                continue
+            message = self._attempt(run, backend)
+            if message.get("kind") == "memory":
+                # Here, where no traceback holds the run's arrays any more.
+                backend.free_memory()
+            self._end_run(message)
+
+    def _start(self) -> tuple[Backend | None, dict[str, Any]]:
+        try:
+            backend = self._load()
+        except BaseException as error:
+            failure = _error_message(None, error)
+            self._send(failure)
+            return None, failure
+        self._send(protocol.ready(backend.device, backend.versions, time.monotonic() - self._started))
+        try:
+            backend.warm_up()
+        except BaseException:
+            # Told to the person by the first run, which needs the same.
+            traceback.print_exc()
+        return backend, {}
+
+    def _next(self) -> protocol.Run | None:
+        with self._changed:
+            while not self._queue and not self._ending:
+                self._changed.wait()
+            if self._ending:
+                return None
+            self._cancel.clear()
+            self._running = self._queue.popleft()
+            return self._running
+
+    def _end_run(self, message: dict[str, Any]) -> None:
+        with self._changed:
+            self._running = None
+        self._send(message)
+
+    def _attempt(self, run: protocol.Run, backend: Backend) -> dict[str, Any]:
+        """Run a request; the message that ends it."""
+
+        def check() -> None:
+            if self._cancel.is_set():
+                raise backend.cancelled()
+
+        report = Throttle(PROGRESS_INTERVAL, lambda state: self._send(protocol.progress(run.id, state)))
+        show = Throttle(PREVIEW_INTERVAL, lambda shown: self._send_preview(run.id, *shown))
+
+        def progress(state: Progress) -> None:
+            check()
+            report(state)
+
+        def preview(slice_number: int, image: NDArray[np.float32]) -> None:
+            show((slice_number, image))
+
+        try:
+            if not os.path.isdir(run.output):
+                raise StorageError(f"the output folder {run.output} does not exist", "Make it first")
+            check()
+            outcome = backend.run(run.request, progress, preview)
+            report.flush()
+            return self._write(run, outcome, backend, check)
+        except backend.cancelled:
+            return protocol.cancelled(run.id)
+        except BaseException as error:
+            return _error_message(run.id, error)
+
+    def _write(
+        self, run: protocol.Run, outcome: Result, backend: Backend, check: Callable[[], None]
+    ) -> dict[str, Any]:
+        places = {role: Path(run.output) / f"{role}-{run.id}.nrrd" for role in outcome.volumes}
+        files = {places[role]: functools.partial(backend.write, volume) for role, volume in outcome.volumes.items()}
+        write_together(files, check)
+        return protocol.result(run.id, places, outcome)
+
+    def _send_preview(self, run_id: str, slice_number: int, image: NDArray[np.float32]) -> None:
+        import numpy as np
+
+        self._preview_count += 1
+        path = self._folder / f"preview-{self._preview_count}.npy"
+        self._previews.append(path)
+        try:
+            np.save(path, np.ascontiguousarray(image, dtype=np.float32))
+        except OSError:
+            # A full disk costs the preview; whether the result has room is seen where it is written.
+            path.unlink(missing_ok=True)
+            return
+        while len(self._previews) > PREVIEWS_KEPT:
+            with contextlib.suppress(OSError):
+                self._previews.popleft().unlink()
+        self._send(protocol.preview(run_id, slice_number, path))
+
+    def _send(self, message: dict[str, Any]) -> None:
+        line = protocol.encode(message)
+        # A panel that is gone reads no more: its end of standard input ends this process.
+        with self._sending, contextlib.suppress(OSError, ValueError):
+            self._answers.write(line)
+            self._answers.flush()
+
+
+def _error_message(run_id: str | None, error: BaseException) -> dict[str, Any]:
+    """An exception as an error message. The traceback goes along for the log where it is not the person's mistake."""
+    if isinstance(error, UserError):
+        return protocol.user_error(run_id, error)
+    details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    text = f"{type(error).__name__}: {error}"
+    if is_out_of_memory(error):
+        return protocol.error(run_id, "memory", "There is not enough memory for this run", MEMORY_HINT, details)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return protocol.error(run_id, "storage", text, "Free some space or choose another folder", details)
+    if isinstance(error, ImportError):
+        text = f"The computing libraries cannot be loaded: {error}"
+        return protocol.error(run_id, "internal", text, INSTALL_HINT, details)
+    return protocol.error(run_id, "internal", text, "The run was stopped; the log has the details", details)
+
+
+class _Stopped(BaseException):
+    """SIGTERM or SIGINT; only ever raised in the main thread, which reads messages and holds no data."""
+
+
+def main(load: Callable[[], Backend] = TorchBackend, grace: float = GRACE) -> NoReturn:
+    """Be a worker on this process's standard streams, then end the process: 0, or 128 + the number of a signal.
+
+    A thread that is deep in a computation cannot be joined, so the process ends at once when its folder is removed.
+    """
+    started = time.monotonic()
+    requests, answers = _private_streams()
+    try:
+        folder = PrivateFolder()
+    except UserError as problem:
+        answers.write(protocol.encode(protocol.user_error(None, problem)))
+        answers.flush()
+        os._exit(2)
+    code, numbers = 0, [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+    def stop(number: int, _: object) -> None:
+        nonlocal code
+        code = 128 + number
+        ignore()
+        raise _Stopped
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        for number in numbers:
+            signal.signal(number, stop)
+        Server(requests, answers, folder.path, load, started, grace).serve()
+    except _Stopped:
+        pass
+    except BaseException:
+        code = 1
+        traceback.print_exc()
+    finally:
+        ignore()
+        remove_unfinished()
+        folder.close()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """The message streams, out of reach of the libraries: what these print goes to standard error."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests, answers

@@ -1,0 +1,115 @@
+"""A worker without torch: run as a script, it serves requests whose pack names say what happens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MRDiffusionLib.errors import InputError
+from MRDiffusionLib.request import Progress, Request, Result
+from MRDiffusionLib.worker.backend import OnPreview, OnProgress
+from MRDiffusionLib.worker.server import main
+
+
+class Cancelled(Exception):
+    pass
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's own."""
+
+
+class Ballast:
+    """Stands for a large array."""
+
+
+class FakeBackend:
+    device = "cpu"
+    cancelled: type[Exception] = Cancelled
+
+    def __init__(self) -> None:
+        self.versions = {"fake": "1"}
+        self.ballast: Callable[[], Ballast | None] = lambda: None
+        self.freed: list[bool] = []
+        self.runs = 0
+
+    def warm_up(self) -> None:
+        print("printed while warming up")
+
+    def free_memory(self) -> None:
+        self.freed.append(self.ballast() is None)
+
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview) -> Result:
+        self.runs += 1
+        name, _, argument = request.pack.partition(":")
+        volumes = getattr(self, name)(argument, progress, preview) or {"result": b"voxels"}
+        return Result(volumes, {"runs": self.runs, "freed": self.freed}, {"request": request.to_json()}, ("careful",))
+
+    def write(self, volume: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        if isinstance(volume, BaseException):
+            raise volume
+        if isinstance(volume, float):
+            time.sleep(volume)
+        path.write_bytes(volume if isinstance(volume, bytes) else b"voxels")
+
+    def quick(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
+        progress(Progress(1, 1, 1, 1, None))
+
+    def slow(self, seconds: str, progress: OnProgress, preview: OnPreview) -> None:
+        steps = round(float(seconds or 20) / 0.005)
+        for step in range(1, steps + 1):
+            time.sleep(0.005)
+            progress(Progress(1, 1, step, steps, 0.005 * (steps - step)))
+            preview(0, np.full((2, 3), step, np.float32))
+
+    def fast(self, steps: str, progress: OnProgress, preview: OnPreview) -> None:
+        for step in range(1, int(steps) + 1):
+            progress(Progress(1, 1, step, int(steps), float("nan")))
+
+    def stuck(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
+        progress(Progress(1, 1, 1, 1, None))
+        time.sleep(60)
+
+    def noisy(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
+        print("noise from Python")
+        os.write(1, b'{"type": "result", "id": "noise"}\n')
+        subprocess.run(["echo", "noise from a child"], check=True)
+        assert os.read(0, 10) == b""
+
+    def fails(self, what: str, progress: OnProgress, preview: OnPreview) -> None:
+        ballast = Ballast()
+        self.ballast = weakref.ref(ballast)
+        raise {
+            "input": InputError("T2 has 3 slices", "Crop it"),
+            "value": ValueError("an accident"),
+            "memory": MemoryError(),
+            "cuda": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "allocator": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "disk": OSError(errno.ENOSPC, "No space left on device"),
+            "exit": SystemExit(3),
+            "interrupt": KeyboardInterrupt(),
+            "module": ModuleNotFoundError("No module named 'monai'"),
+        }[what]
+
+    def writes(self, what: str, progress: OnProgress, preview: OnPreview) -> dict[str, Any]:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        return {"result": b"voxels", "standard_deviation": full if what == "full" else 1.0}
+
+
+class BrokenBackend(FakeBackend):
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("torch cannot be found")
+
+
+if __name__ == "__main__":
+    main(BrokenBackend if "broken" in sys.argv else FakeBackend, grace=0.5)
