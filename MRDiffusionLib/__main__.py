@@ -1,5 +1,8 @@
+"""`python -m MRDiffusionLib`: the command line."""
+
 import sys
-from pathlib import Path
-from MRDiffusionLib.training.config import read_config
-from MRDiffusionLib.training.loop import train
-train(read_config(sys.argv[1]), sys.argv[2])
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

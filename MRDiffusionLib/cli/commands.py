@@ -1,0 +1,184 @@
+"""The other commands: packs, evaluate, train, worker, demo."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceError, InputError, PackError, SettingError
+from ..packs import PackInfo, find_pack, scan_packs, user_folder, verify_pack
+from ..worker.protocol import to_json
+
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
+
+
+def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Register the commands of this module."""
+
+    def add(name: str, command: Any, text: str, description: str = "") -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = subparsers.add_parser(
+            name, parents=[common], help=text, description=description or f"{text[0].upper()}{text[1:]}."
+        )
+        parser.set_defaults(command=command)
+        return parser
+
+    parser = add("packs", None, "list, show or verify the trained models")
+    _add_packs(parser.add_subparsers(title="actions", metavar="ACTION", required=True), common)
+
+    parser = add("evaluate", evaluate, "compare a volume with a reference", "Print image quality as JSON.")
+    parser.add_argument("reference", metavar="REFERENCE", type=Path, help="what the test volume should look like")
+    parser.add_argument("test", metavar="TEST", type=Path, help="the volume to judge, on the same grid")
+    parser.add_argument("--mask", type=Path, help="judge also the voxels where this volume is not 0")
+    parser.add_argument("--data-range", type=float, metavar="X", help="intensity range that PSNR and SSIM refer to")
+
+    parser = add("train", train, "train a prior, or go on with a training run that was stopped")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
+    parser.add_argument("--out", required=True, type=Path, help="folder for checkpoints, log and sample pictures")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps [default auto]")
+    parser.add_argument("--devices", type=_devices, default=1, help="number of them in each node, or auto [default 1]")
+    parser.add_argument("--num-nodes", type=_positive, default=1, help="machines of a cluster [default 1]")
+    parser.add_argument("--stop-after", type=_positive, metavar="STEPS", help="end after this many further steps")
+
+    add("worker", worker, "serve requests on standard input and output (the 3D Slicer panel starts this)")
+
+    parser = add("demo", demo, "super-resolve the shipped sample; a picture and a table")
+    parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder [default demo-output]")
+
+
+def _add_packs(actions: Any, common: argparse.ArgumentParser) -> None:
+    parser = actions.add_parser("list", parents=[common], help="all packs, shipped and your own")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=list_packs)
+    parser = actions.add_parser("show", parents=[common], help="everything a pack says about itself, as JSON")
+    parser.add_argument("pack", metavar="NAME|DIR")
+    parser.set_defaults(command=show_pack)
+    parser = actions.add_parser("verify", parents=[common], help="check files, checksum and weights")
+    parser.add_argument("pack", metavar="NAME|DIR", nargs="?", help="one pack instead of all")
+    parser.set_defaults(command=verify_packs)
+
+
+def list_packs(options: argparse.Namespace) -> None:
+    """Readable packs on standard output, unreadable ones as warnings."""
+    packs, errors = scan_packs()
+    if options.json:
+        print(to_json([_pack_json(info) for info in packs], indent=1))
+    else:
+        rows = [("NAME", "VERSION", "TASK", "MATRIX", "TITLE"), *(_row(info) for info in packs)]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        for row in rows:
+            print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]))
+        if not packs:
+            print(f"warning: there is no pack here or in {user_folder()}", file=sys.stderr)
+    for error in errors:
+        print(f"warning: {error}", file=sys.stderr)
+
+
+def show_pack(options: argparse.Namespace) -> None:
+    """One pack's description. Raises PackError."""
+    print(to_json(_pack_json(find_pack(options.pack)), indent=1))
+
+
+def verify_packs(options: argparse.Namespace) -> None:
+    """Check one pack or all of them. Raises PackError with the first problem when all have been looked at."""
+    packs, errors = ([find_pack(options.pack)], []) if options.pack else scan_packs()
+    for info in packs:
+        try:
+            verify_pack(info)
+        except PackError as error:
+            errors.append(error)
+        else:
+            print(f"{info.name} {info.version}: in order")
+    for problem in errors[1:]:
+        print(f"error: {problem}", file=sys.stderr)
+    if errors:
+        raise errors[0]
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Metrics as JSON on standard output. Raises InputError."""
+    from ..evaluation import evaluate_files
+
+    print(to_json(evaluate_files(options.reference, options.test, options.mask, options.data_range), indent=1))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train under Lightning Fabric. Raises UserError for what the configuration, the data or the machine lack."""
+    config_path = _config_path(options.config)
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from ..training.config import read_config
+    from ..training.loop import Diverged
+    from ..training.loop import train as run_training
+
+    try:
+        config = read_config(config_path)
+    except ValueError as error:
+        raise SettingError(str(error), "Correct the configuration") from error
+    try:
+        run_training(
+            config,
+            options.out,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            stop_after=options.stop_after,
+        )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise
+    except MisconfigurationException as error:
+        what = f"{options.devices} x {options.accelerator}"
+        raise DeviceError(f"training cannot use {what}: {error}", "Use --accelerator cpu") from error
+    except FileNotFoundError as error:
+        hint = "The configuration names it: see `data`"
+        raise InputError(f"{error.filename or error} does not exist", hint) from error
+    except Diverged as error:
+        raise SettingError(str(error)) from error
+    except ValueError as error:
+        raise SettingError(str(error), "Correct the configuration, or choose another --out") from error
+
+
+def worker(_: argparse.Namespace) -> None:
+    """Serve until the other end is gone; ends the process."""
+    from ..worker.server import main
+
+    main()
+
+
+def demo(options: argparse.Namespace) -> None:
+    """The main job on the shipped sample."""
+    from ..tasks.demo import main
+
+    main(options.out)
+
+
+def _row(info: PackInfo) -> tuple[str, str, str, str, str]:
+    return info.name, info.version, info.task, f"{info.matrix[0]}x{info.matrix[1]}", info.title
+
+
+def _pack_json(info: PackInfo) -> dict[str, Any]:
+    return {"folder": str(info.folder), **info.to_json()}
+
+
+def _configs() -> list[str]:
+    return sorted(path.stem for path in CONFIGS.glob("*.json"))
+
+
+def _config_path(given: Path) -> Path:
+    path = given if given.exists() else CONFIGS / f"{given.name}.json"
+    if not path.is_file():
+        raise InputError(f"the configuration {given} does not exist", f"Give a file, or one of {', '.join(_configs())}")
+    return path
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _devices(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
