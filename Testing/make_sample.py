@@ -1,0 +1,72 @@
+"""Makes `MRDiffusion/Resources/SampleData` from a T1-weighted volume of OpenNeuro ds002748, subject 53 (CC0).
+
+    .venv/bin/python Testing/make_sample.py sub-53_T1w.nii.gz [--out MRDiffusion/Resources/SampleData]
+
+The volume is skull-stripped, 288x288x181 voxels of 0.868x0.868x1 mm. Kept are 12 slices of 1 mm, 5 mm apart; of each the
+middle 256x256 pixels (222 mm), as in the training images, mirrored in the plane so that anterior is up. The reference is
+the centre 128x128 of its k-space, the low-resolution image the centre 64x64 of the reference's, both as magnitude.
+The low-resolution volume is therefore SIMULATED: no scanner measured it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from MRDiffusionLib.imaging.geometry import Geometry
+from MRDiffusionLib.physics.kspace import resize_image
+
+SAMPLE_DATA = Path(__file__).resolve().parents[1] / "MRDiffusion" / "Resources" / "SampleData"
+
+FIRST_SLICE, SLICES, EVERY = 63, 12, 5
+CROP = 16
+"""Pixels cut off at each side: the training images are the middle 256 of 288."""
+
+REFERENCE, LOW = (128, 128), (64, 64)
+
+
+def some_slices(path: Path) -> sitk.Image:
+    """The chosen slices at full resolution, anterior up; SimpleITK keeps the geometry right."""
+    volume = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    upright = sitk.Flip(volume, [False, True, False])
+    last = FIRST_SLICE + EVERY * SLICES
+    return upright[CROP:-CROP, CROP:-CROP, FIRST_SLICE:last:EVERY]
+
+
+def at_resolution(image: sitk.Image, matrix: tuple[int, int]) -> sitk.Image:
+    """The centre of k-space of every slice as a magnitude image, rounded to int16, with the same field of view."""
+    array = torch.from_numpy(sitk.GetArrayFromImage(image)).double()
+    resized = resize_image(array, matrix).abs().round().numpy().astype(np.int16)
+    x, y, z = image.GetSize()
+    geometry = Geometry((x, y, z), image.GetSpacing(), image.GetOrigin(), image.GetDirection()).refined(matrix)
+    result = sitk.GetImageFromArray(resized)
+    result.SetSpacing(geometry.spacing)
+    result.SetOrigin(geometry.origin)
+    result.SetDirection(geometry.direction)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("volume", type=Path, help="sub-53_T1w.nii.gz")
+    parser.add_argument("--out", type=Path, default=SAMPLE_DATA)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    reference = at_resolution(some_slices(options.volume), REFERENCE)
+    low = at_resolution(sitk.Cast(reference, sitk.sitkFloat32), LOW)
+    sums = []
+    for name, image in (("brain-t1-reference", reference), ("brain-t1-low-resolution", low)):
+        path = options.out / f"{name}.nii.gz"
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=9)
+        sums.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+        print(path, image.GetSize(), [round(s, 4) for s in image.GetSpacing()])
+    (options.out / "SHA256SUMS").write_text("".join(sums))
+
+
+if __name__ == "__main__":
+    main()
