@@ -22,7 +22,7 @@ from .kspace import Measurement
 
 
 def noise_ratio(measurement: Measurement, gamma: Tensor) -> float:
-    """`rho = s^2 alpha^2 / sigma^2`: noise variance of the measurement over that of the predicted image; 0 is exact data.
+    """`rho = s^2 alpha^2 / sigma^2`: noise variance of the measurement over the predicted image's; 0 is exact data.
 
     The correction `(y - F x0) / (1 + rho)` minimises `|y - F x|^2 / s^2 + alpha^2/sigma^2 |x - x0|^2`.
     """

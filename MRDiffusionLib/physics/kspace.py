@@ -55,14 +55,12 @@ def resize_image(image: Tensor, matrix: tuple[int, int]) -> Tensor:
     """
     old = (image.shape[-2], image.shape[-1])
     common = (min(old[0], matrix[0]), min(old[1], matrix[1]))
-    # A mask leaves out the unpaired line only on a grid finer than `common`: downwards that is the old, upwards the new.
+    # A mask leaves out the unpaired line only on a grid finer than `common`: downwards the old one, upwards the new.
     k_space = resize_k_space(fft2c(image) * measured_mask(common, old).to(image.device), matrix)
     return ifft2c(k_space * measured_mask(common, matrix).to(image.device)).real
 
 
-def partial_fourier_mask(
-    matrix: tuple[int, int], full: tuple[int, int], fraction: float, axis: int = -2
-) -> Tensor:
+def partial_fourier_mask(matrix: tuple[int, int], full: tuple[int, int], fraction: float, axis: int = -2) -> Tensor:
     """The centre `matrix` of k-space with only the first `fraction` of its lines along `axis` measured, (H, W) bool.
 
     Args:

@@ -191,9 +191,7 @@ def sample_slices(
                 show(part[0][0], step.x0[0, 0])
 
         with torch.no_grad():
-            images.append(
-                sample(model.denoiser(), z, gammas, draw, settings.sampler, settings.eta, guide, callback)
-            )
+            images.append(sample(model.denoiser(), z, gammas, draw, settings.sampler, settings.eta, guide, callback))
     return torch.cat(images)[:, 0].reshape(len(numbers), settings.samples, *settings.matrix)
 
 

@@ -22,7 +22,13 @@ from MRDiffusionLib.physics.kspace import (
 )
 from MRDiffusionLib.physics.noise import estimate_noise
 
-GRIDS = [((64, 64), (128, 128)), ((32, 32), (128, 128)), ((48, 40), (128, 128)), ((37, 61), (128, 128)), ((33, 48), (65, 127))]
+GRIDS = [
+    ((64, 64), (128, 128)),
+    ((32, 32), (128, 128)),
+    ((48, 40), (128, 128)),
+    ((37, 61), (128, 128)),
+    ((33, 48), (65, 127)),
+]
 
 
 def blob(matrix: tuple[int, int], centre: tuple[float, float] = (0.13, -0.21), width: float = 0.07) -> Tensor:
@@ -163,7 +169,9 @@ def test_the_report_tells_agreement_from_invention() -> None:
     filled = measurement.zero_filled()
     exact = k_space_report(filled, measurement)
     assert exact["residual_over_noise"] < 1e-9 and exact["energy_outside"] < 1e-20
-    noisy = k_space_report(filled + measurement.adjoint(fft2c(torch.randn(1, 1, 64, 64, dtype=torch.float64) * 0.2)), measurement)
+    noisy = k_space_report(
+        filled + measurement.adjoint(fft2c(torch.randn(1, 1, 64, 64, dtype=torch.float64) * 0.2)), measurement
+    )
     assert noisy["residual_over_noise"] == pytest.approx(1, rel=0.1)
     invented = filled + 0.1 * torch.randn(1, 1, 64, 64, dtype=torch.float64)
     assert k_space_report(invented, measurement)["energy_outside"] > 0.05

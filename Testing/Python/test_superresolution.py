@@ -33,7 +33,10 @@ def oblique(columns: int, rows: int, slices: int, left_handed: bool = False) -> 
     tilt = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
     direction = turn @ tilt @ np.diag([1, 1, -1 if left_handed else 1])
     return Geometry(
-        (columns, rows, slices), (220 / columns, 210 / rows, 5.0), (-91.5, 33.25, 12.0), tuple(float(d) for d in direction.flat)
+        (columns, rows, slices),
+        (220 / columns, 210 / rows, 5.0),
+        (-91.5, 33.25, 12.0),
+        tuple(float(d) for d in direction.flat),
     )
 
 
@@ -60,8 +63,13 @@ def low(tmp_path: Path) -> Path:
 def request(pack: Path, path: Path, **settings: Any) -> Request:
     values = {"steps": 3, "noise": 0.0, **settings}
     return Request(
-        "superresolution", str(pack), {"low_resolution": str(path)}, SuperResolutionSettings(**values), seed=7,
-        device="cpu", precision="fp32",
+        "superresolution",
+        str(pack),
+        {"low_resolution": str(path)},
+        SuperResolutionSettings(**values),
+        seed=7,
+        device="cpu",
+        precision="fp32",
     )
 
 
@@ -99,7 +107,9 @@ def test_a_slice_redrawn_alone_is_the_same(tiny_pack: Path, low: Path, cache: Pa
     alone = run(replace(request(tiny_pack, low, samples=2), slices=(1,)), cache=cache)
     assert np.abs(array(alone)[0] - whole[1]).max() < 1e-4 * whole.max()
     position = alone.volumes["result"].geometry.affine() @ [0, 0, 0, 1]
-    assert np.allclose(position, run(request(tiny_pack, low), cache=cache).volumes["result"].geometry.affine() @ [0, 0, 1, 1])
+    assert np.allclose(
+        position, run(request(tiny_pack, low), cache=cache).volumes["result"].geometry.affine() @ [0, 0, 1, 1]
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -115,7 +125,9 @@ def test_the_batch_does_not_change_the_result(tiny_pack: Path, low: Path, cache:
 def test_a_request_read_back_from_provenance_gives_the_same_bits(
     tiny_pack: Path, low: Path, cache: PackCache, method: str, sampler: str
 ) -> None:
-    first = run(replace(request(tiny_pack, low, method=method, sampler=sampler, noise=None), precision="auto"), cache=cache)
+    first = run(
+        replace(request(tiny_pack, low, method=method, sampler=sampler, noise=None), precision="auto"), cache=cache
+    )
     again = request_from_provenance(json.dumps(first.provenance))
     assert again.precision in ("fp32", "bf16") and again.batch > 0 and again.settings.noise is not None
     assert np.array_equal(array(run(again, cache=PackCache())), array(first))
@@ -152,7 +164,9 @@ def test_progress_counts_steps_and_tells_the_time_left(tiny_pack: Path, low: Pat
     seen: list[Progress] = []
     previews: list[tuple[int, tuple[int, ...]]] = []
     run(
-        request(tiny_pack, low, samples=2), cache=cache, progress=seen.append,
+        request(tiny_pack, low, samples=2),
+        cache=cache,
+        progress=seen.append,
         preview=lambda number, image: previews.append((number, image.shape)),
     )
     assert [p.slice for p in seen] == sorted(p.slice for p in seen) and seen[-1].slice == seen[-1].slices == 3
@@ -192,7 +206,10 @@ def test_the_scale_of_the_input_is_kept(tiny_pack: Path, tmp_path: Path, cache: 
     write_volume(Volume((phantom(32, 32, 1) * scale).astype(np.float32), oblique(32, 32, 1)), path)
     result = array(run(request(tiny_pack, path), cache=cache)) / scale
     back = resize_image(torch.from_numpy(result), (32, 32)).numpy()
-    assert np.abs(back - resize_image(resize_image(torch.from_numpy(phantom(32, 32, 1)), FULL), (32, 32)).numpy()).max() < 0.5
+    assert (
+        np.abs(back - resize_image(resize_image(torch.from_numpy(phantom(32, 32, 1)), FULL), (32, 32)).numpy()).max()
+        < 0.5
+    )
 
 
 # Complex k-space
@@ -284,7 +301,7 @@ def test_inputs_that_cannot_be_super_resolved_are_refused(tiny_pack: Path, tmp_p
 
 
 def test_a_target_matrix_that_the_pack_does_not_know_is_refused(tiny_pack: Path, low: Path, cache: PackCache) -> None:
-    with pytest.raises(SettingError, match="not supported by pack tiny.*Use 128x128"):
+    with pytest.raises(SettingError, match=r"not supported by pack tiny.*Use 128x128"):
         run(request(tiny_pack, low, matrix=(256, 256)), cache=cache)
 
 
@@ -299,11 +316,13 @@ def test_a_missing_pack_or_device_is_named(tiny_pack: Path, low: Path, cache: Pa
     with pytest.raises(PackError, match="no-such-pack"):
         run(replace(request(tiny_pack, low), pack="no-such-pack"), cache=cache)
     if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="cuda is not available.*--device cpu"):
+        with pytest.raises(DeviceError, match=r"cuda is not available.*--device cpu"):
             run(replace(request(tiny_pack, low), device="cuda"), cache=cache)
 
 
-def test_a_field_of_view_that_the_pack_has_not_seen_gives_a_warning(tiny_pack: Path, tmp_path: Path, cache: PackCache) -> None:
+def test_a_field_of_view_that_the_pack_has_not_seen_gives_a_warning(
+    tiny_pack: Path, tmp_path: Path, cache: PackCache
+) -> None:
     path = tmp_path / "small.nrrd"
     near = Geometry((32, 32, 1), (128 * 1.736 / 32,) * 2 + (5.0,), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     write_volume(Volume(phantom(32, 32, 1), near), path)

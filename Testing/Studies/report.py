@@ -17,10 +17,11 @@ MEASURES = (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 4), ("haarpsi", "HaarPSI"
 
 def write_report(study: Study, parts: list[Part], out: Path) -> None:
     """`tables.md` in the output folder: a table per part."""
+    info = study.prior.info
     lines = [
-        f"Prior `{study.prior.info.name}` version {study.prior.info.version}, weights `{study.prior.info.weights_sha256[:12]}`, "
-        f"{study.precision} on {study.device.type}. Mean over subjects of each subject's mean, ± standard deviation over "
-        "subjects; p: paired t-test over subjects against zero filling (PSNR).",
+        f"Prior `{info.name}` version {info.version}, weights `{info.weights_sha256[:12]}`, {study.precision} on "
+        f"{study.device.type}. Mean over subjects of each subject's mean, ± standard deviation over subjects; "
+        "p: paired t-test over subjects against zero filling (PSNR).",
         "",
     ]
     for part in parts:
@@ -43,7 +44,11 @@ def _table(study: Study, part: Part) -> list[str]:
             cells = [f"{row.method}{name}", _settings(row)]
             for key, _, digits in MEASURES:
                 values = _per_subject(study, row, part.subjects, key, pick)
-                cells.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else f"{values.mean():.{digits}f}")
+                cells.append(
+                    f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+                    if len(values) > 1
+                    else f"{values.mean():.{digits}f}"
+                )
             values = _per_subject(study, row, part.subjects, "psnr", pick)
             same = row is part.rows[0] or len(values) < 2
             cells.append("" if same else f"{stats.ttest_rel(values, reference).pvalue:.1g}")
@@ -60,7 +65,10 @@ def _variants(row: Row) -> list[tuple[str, str | None]]:
 
 def _settings(row: Row) -> str:
     shown = {k: v for k, v in row.settings.items() if k != "samples"}
-    return ", ".join(f"{'lambda' if k == 'weight' else k} {v:g}" if isinstance(v, (int, float)) else f"{k} {v}" for k, v in shown.items())
+    return ", ".join(
+        f"{'lambda' if k == 'weight' else k} {v:g}" if isinstance(v, (int, float)) else f"{k} {v}"
+        for k, v in shown.items()
+    )
 
 
 def _per_subject(study: Study, row: Row, subjects: list[Subject], key: str, pick: str | None = None) -> np.ndarray:

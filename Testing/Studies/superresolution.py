@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import SuperResolutionSettings
 from MRDiffusionLib.tasks.acquisition import Acquisition
 from MRDiffusionLib.tasks.device import faster_precision, resolve_device
-from MRDiffusionLib.tasks.models import Model, PackCache
+from MRDiffusionLib.tasks.models import PackCache
 from MRDiffusionLib.tasks.superresolution import intensity_scale, on_model_scale, sample_slices, to_intensity
 
 FULL = (128, 128)
@@ -77,7 +76,11 @@ def t2_subjects(data: Path) -> list[Subject]:
 
     found = sorted((data / "brain_t2").glob("*_inplaneT2.nii.gz"))
     return [
-        Subject(f"T2 {path.name[:6]}", sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32), tuple(range(30)))
+        Subject(
+            f"T2 {path.name[:6]}",
+            sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32),
+            tuple(range(30)),
+        )
         for path in found
     ]
 
@@ -121,7 +124,10 @@ class Study:
                 count += len(missing)
                 self._store(row, subject, missing)
             if count:
-                print(f"{label}: {row.method} {row.low} {row.settings} {count} slices {time.monotonic() - began:.0f} s", flush=True)
+                print(
+                    f"{label}: {row.method} {row.low} {row.settings} {count} slices {time.monotonic() - began:.0f} s",
+                    flush=True,
+                )
 
     def _store(self, row: Row, subject: Subject, missing: list[int]) -> None:
         # The noise estimate and the scale are of the whole volume, as in a real run.
@@ -138,8 +144,11 @@ class Study:
             for i, image, extra in zip(missing, images, extras, strict=True):
                 truth = subject.slices[i]
                 entry = {
-                    "row": row.key, "subject": subject.name, "slice": subject.numbers[i],
-                    **scores(truth, image, float(subject.slices.max())), **extra,
+                    "row": row.key,
+                    "subject": subject.name,
+                    "slice": subject.numbers[i],
+                    **scores(truth, image, float(subject.slices.max())),
+                    **extra,
                 }
                 self.done[row.key, subject.name, subject.numbers[i]] = entry
                 stream.write(json.dumps(entry) + "\n")
@@ -166,7 +175,11 @@ class Study:
                     "first": scores(truth, images[0], peak),
                     "uncertainty_r": float(np.corrcoef(spread[inside], error[inside])[0, 1]),
                     "uncertainty_ratio": float(
-                        np.sqrt((spread[inside] ** 2).mean() * (1 + 1 / len(images)) / ((images.mean(0) - truth)[inside] ** 2).mean())
+                        np.sqrt(
+                            (spread[inside] ** 2).mean()
+                            * (1 + 1 / len(images))
+                            / ((images.mean(0) - truth)[inside] ** 2).mean()
+                        )
                     ),
                 }
             extras.append(extra)
@@ -177,7 +190,9 @@ class Study:
         scale = intensity_scale(low, self.regression.info.normalisation)
         filled = torch.from_numpy(enlarge(low[missing], "zero filling")).to(self.device)[:, None] * (2 / scale) - 1
         fraction = low.shape[-1] / FULL[-1]
-        return to_intensity(torch.cat([self.regression.regress(x, fraction) for x in filled.split(self.batch)])[:, 0], scale)
+        return to_intensity(
+            torch.cat([self.regression.regress(x, fraction) for x in filled.split(self.batch)])[:, 0], scale
+        )
 
 
 def enlarge(low: np.ndarray, method: str) -> np.ndarray:
@@ -237,7 +252,9 @@ def parts(data: Path, which: str) -> Iterator[Part]:
     for low in (64, 32):
         baseline = [*(Row(m, low) for m in CLASSICAL), Row("regression", low)]
         if which == "quick":
-            yield Part("quick", [*baseline, Row("projection", low, {"steps": 20, "samples": 4})], pick(test, range(15, 16)))
+            yield Part(
+                "quick", [*baseline, Row("projection", low, {"steps": 20, "samples": 4})], pick(test, range(15, 16))
+            )
         if which in ("main", "all"):
             yield Part("T1 test", rows_main(low), pick(test, range(2, 40, 4)))
             external = t2_subjects(data)
