@@ -56,6 +56,9 @@ class Denoiser:
         network: `(z, gamma) -> prediction`, gamma of shape (B,).
         prediction: what the network predicts: 'eps', 'v' or 'x0'.
         clip: applied to the predicted clean image (`static_clip`, `dynamic_clip`), or None.
+
+    Raises:
+        ValueError: an unknown prediction.
     """
 
     def __init__(self, network: Network, prediction: str, clip: Clip | None = None) -> None:
@@ -69,19 +72,34 @@ class Denoiser:
 
 
 def static_clip(low: float = -1.0, high: float = 1.0) -> Clip:
-    """Clip the predicted clean image to a fixed range (pixel space only: latents have no bounds)."""
+    """Clip the predicted clean image to a fixed range (pixel space only: latents have no bounds).
+
+    Raises:
+        ValueError: an empty range.
+    """
+    if not low < high:
+        raise ValueError(f"the range {low} to {high} is empty")
     return lambda x0: x0.clamp(low, high)
 
 
 def dynamic_clip(quantile: float = 0.995, floor: float = 1.0) -> Clip:
     """Dynamic thresholding (Saharia et al. 2205.11487, section 2.3), per sample.
 
-    `s = max(floor, quantile of |x0|)`, then `x0 <- clip(x0, -s, s) / s * floor`.
+    `s = max(floor, quantile of |x0|)`, then `x0 <- clip(x0, -s, s) / s * floor`: the result lies in [-floor, floor].
+
+    Raises:
+        ValueError: a quantile outside (0, 1], a floor that is not above 0.
     """
 
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile = {quantile} is outside (0, 1]")
+    if not floor > 0:
+        raise ValueError(f"floor = {floor} is not above 0")
+
     def clip(x0: Tensor) -> Tensor:
-        s = torch.quantile(x0.detach().abs().flatten(1).float(), quantile, dim=1).clamp(min=floor)
-        s = per_sample(s.to(x0.dtype), x0)
+        # One sample at a time: torch.quantile refuses more than 2^24 numbers at once.
+        limits = [torch.quantile(sample.detach().abs().flatten().float(), quantile) for sample in x0]
+        s = per_sample(torch.stack(limits).clamp(min=floor).to(x0.dtype), x0)
         return torch.maximum(torch.minimum(x0, s), -s) / s * floor
 
     return clip

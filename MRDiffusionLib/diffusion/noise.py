@@ -12,17 +12,28 @@ from torch import Tensor
 def stream_seed(*key: int) -> int:
     """A 63-bit seed from non-negative integers (the user's seed, slice number, sample number, ...).
 
-    NumPy's SeedSequence mixes them, so that neighbouring keys give unrelated streams.
+    NumPy's SeedSequence mixes them, so that neighbouring keys give unrelated streams. It reads a key as a row of 32-bit
+    words that goes on in zeros, so (7,) and (7, 0) are one key: give all keys of one purpose the same length.
+
+    Raises:
+        ValueError: a negative part.
     """
     if any(k < 0 for k in key):
         raise ValueError(f"seed {key} has a negative part; seeds are non-negative integers")
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    if all(k < 2**32 for k in key):
+        sequence = np.random.SeedSequence(key)
+    else:
+        # A larger part takes two words and would be read as two parts: (2**32, 5) would be (0, 1, 5).
+        words = [word for k in key for word in (k % 2**32, k // 2**32)]
+        sequence = np.random.SeedSequence(words, spawn_key=(len(key),))
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
 class SampleNoise:
     """Draws (B, *shape) standard normal noise in float32, one generator per sample.
 
-    The numbers are drawn on the CPU and then moved, so a seed gives the same noise on every device, alone or in a batch.
+    The numbers are drawn on the CPU and then moved, so a seed gives the same noise on every device, alone or in a
+    batch.
 
     Args:
         seeds: one integer per sample (`stream_seed`).

@@ -1,8 +1,8 @@
 """Samplers: from noise to an image in any number of steps.
 
 One step goes from noise level `gamma_t` to a cleaner `gamma_s`, given the (corrected) clean image `x0`. All samplers
-have the signature `(z, x0, gamma_t, gamma_s, previous, draw, eta) -> z_s` and run in the one loop `sample`. The last step
-goes to `gamma_s = -inf` (alpha 1, sigma 0), where every sampler returns `x0` itself; no special case is needed.
+have the signature `(z, x0, gamma_t, gamma_s, previous, draw, eta) -> z_s` and run in the one loop `sample`. The last
+step goes to `gamma_s = -inf` (alpha 1, sigma 0), where every sampler returns `x0` itself; no special case is needed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from .denoiser import to_eps
+from .denoiser import per_sample, to_eps
 from .guidance import Guide
 from .schedule import Schedule, alpha, sigma
 
@@ -45,9 +46,9 @@ class Previous:
 def ancestral(
     z: Tensor, x0: Tensor, gamma_t: Tensor, gamma_s: Tensor, previous: Previous | None, draw: Draw, eta: float
 ) -> Tensor:
-    """`z_s = a (z_t - b eps) + c noise`, the true reverse step (2107.00630, eq. 32-34; seed: a, b, c depend on gamma only).
+    """`z_s = a (z_t - b eps) + c noise`, the true reverse step (2107.00630, eq. 32-34).
 
-    `a = alpha_s / alpha_t`, `b = sigma_t (-expm1(gamma_s - gamma_t))`, `c = sqrt(sigma_s^2 (-expm1(gamma_s - gamma_t)))`.
+    `a = alpha_s / alpha_t`, `b = sigma_t g`, `c = sigma_s sqrt(g)` with `g = -expm1(gamma_s - gamma_t)`.
     """
     gain = -torch.expm1(gamma_s - gamma_t)
     a, b, c = alpha(gamma_s) / alpha(gamma_t), sigma(gamma_t) * gain, sigma(gamma_s) * gain.sqrt()
@@ -94,9 +95,12 @@ def step_gammas(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
     Args:
         steps: denoiser calls, 1 to 1000.
         start: the time to start from, in (0, 1]; below 1 for a partial-noise start.
+
+    Raises:
+        ValueError: steps that are no whole number from 1 to 1000, a start outside (0, 1].
     """
-    if not 1 <= steps <= 1000:
-        raise ValueError(f"steps = {steps} is outside 1 to 1000")
+    if not isinstance(steps, Integral) or not 1 <= steps <= 1000:
+        raise ValueError(f"steps = {steps} is not a whole number from 1 to 1000")
     if not 0 < start <= 1:
         raise ValueError(f"start = {start} is outside (0, 1]")
     t = start * torch.arange(steps, 0, -1, dtype=torch.float64) / steps
@@ -106,9 +110,14 @@ def step_gammas(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
 
 
 def partial_start(source: Tensor, noise: Tensor, gamma: Tensor) -> Tensor:
-    """`alpha(gamma) source + sigma(gamma) noise`: begin at an intermediate noise level from a source image."""
-    gamma = gamma.to(source.dtype)
-    return alpha(gamma) * source + sigma(gamma) * noise
+    """`alpha(gamma) source + sigma(gamma) noise`: begin at an intermediate noise level from a source image.
+
+    Args:
+        source, noise: (B, C, ...).
+        gamma: () or (B,); the first of `step_gammas(schedule, steps, start)`.
+    """
+    gamma = gamma.to(source.device, source.dtype)
+    return per_sample(alpha(gamma), source) * source + per_sample(sigma(gamma), source) * noise
 
 
 def sample(
@@ -126,20 +135,25 @@ def sample(
     Args:
         denoise: `(z, gamma) -> x0`, gamma of shape (B,) (`Denoiser`).
         z: the start, (B, C, ...), at noise level `gammas[0]`.
-        gammas: decreasing noise levels, (steps + 1,), ending in -inf (`step_gammas`).
+        gammas: strictly decreasing noise levels, (steps + 1,), the last of them -inf for clean images (`step_gammas`).
         draw: returns fresh standard normal noise of z's shape (`SampleNoise`).
         sampler: 'ancestral', 'ddim' or 'dpmpp_2m'.
         eta: stochasticity of 'ddim', 0 to 1.
         guide: corrects the prediction or the state at every step.
-        callback: called once a step; it may raise `Cancelled`.
+        callback: called once a step, after the denoiser and the guide; it may raise `Cancelled`.
 
     Returns:
-        The clean images, (B, C, ...).
+        The images at the last noise level, (B, C, ...).
+
+    Raises:
+        ValueError: an unknown sampler, eta outside 0 to 1, noise levels that do not decrease.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler {sampler!r} is unknown; known are {', '.join(SAMPLERS)}")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta} is outside 0 to 1")
+    if gammas.ndim != 1 or len(gammas) < 2 or not bool((gammas[1:] < gammas[:-1]).all()):
+        raise ValueError(f"the noise levels {gammas.tolist()} are not two or more that decrease strictly")
     guide = guide or Guide()
     step = SAMPLERS[sampler]
     # Steps in gamma are small differences of large numbers, so they are kept in float64; images keep z's type.

@@ -36,15 +36,18 @@ class Schedule(nn.Module):
 
     def __init__(self, gamma_min: float = GAMMA_MIN, gamma_max: float = GAMMA_MAX) -> None:
         super().__init__()
-        if not gamma_min < gamma_max:
-            raise ValueError(f"gamma_min {gamma_min} is not below gamma_max {gamma_max}")
+        if not -math.inf < gamma_min < gamma_max < math.inf:
+            raise ValueError(f"gamma_min = {gamma_min} and gamma_max = {gamma_max} are not finite and increasing")
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
 
     def forward(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
     def time_of(self, gamma: Tensor) -> Tensor:
-        """The `t` in [0, 1] at which the schedule has this gamma, by bisection (schedules are monotone); float64."""
+        """The `t` in [0, 1] at which the schedule has this gamma, by bisection (schedules are monotone); float64.
+
+        A gamma beyond an end gives that end.
+        """
         target = gamma.detach().double()
         low, high = torch.zeros_like(target), torch.ones_like(target)
         with torch.no_grad():
@@ -83,6 +86,9 @@ class DDPMSchedule(Schedule):
 
     `alpha_bar_i = prod_{j <= i} (1 - beta_j)` over `steps` betas; gamma is interpolated linearly between the
     discrete values, which stand at `t = i / (steps - 1)`.
+
+    Raises:
+        ValueError: an unknown kind, betas outside (0, 1), fewer than 2 steps.
     """
 
     name = "ddpm"
@@ -90,6 +96,11 @@ class DDPMSchedule(Schedule):
     def __init__(
         self, kind: str = "linear", beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000
     ) -> None:
+        if steps < 2 or not 0 < beta_min <= beta_max < 1:
+            raise ValueError(
+                f"beta_min = {beta_min}, beta_max = {beta_max} and steps = {steps} make no schedule; "
+                "0 < beta_min <= beta_max < 1 and 2 steps or more do"
+            )
         if kind == "linear":
             betas = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
         elif kind == "scaled_linear":
@@ -130,6 +141,8 @@ class LearnedSchedule(Schedule):
 
     def __init__(self, gamma_min: float = GAMMA_MIN, gamma_max: float = GAMMA_MAX, width: int = 1024) -> None:
         super().__init__(gamma_min, gamma_max)
+        if width < 1:
+            raise ValueError(f"width = {width} is not 1 or more")
         self.width = width
         self.l1 = nn.Parameter(torch.tensor(self.gamma_max - self.gamma_min))
         self.l2_weight = nn.Parameter(torch.randn(width))
@@ -155,10 +168,10 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def schedule_from_dict(description: dict[str, Any]) -> Schedule:
-    """The schedule that `Schedule.to_dict` described. Raises ValueError for an unknown name or setting."""
+    """The schedule that `Schedule.to_dict` described. Raises ValueError for an unknown name, setting or value."""
     settings = dict(description)
     name = settings.pop("name", None)
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(f"schedule {name!r} is unknown; known are {', '.join(sorted(SCHEDULES))}")
     try:
         return SCHEDULES[name](**settings)
