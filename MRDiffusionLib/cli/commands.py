@@ -37,7 +37,8 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser = add("train", train, "train a prior, or go on with a training run that was stopped")
     parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
     parser.add_argument("--out", required=True, type=Path, help="folder for checkpoints, log and sample pictures")
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps [default auto]")
+    accelerators = ("auto", "cpu", "cuda", "mps")
+    parser.add_argument("--accelerator", choices=accelerators, default="auto", help="what to compute on [default auto]")
     parser.add_argument("--devices", type=_devices, default=1, help="number of them in each node, or auto [default 1]")
     parser.add_argument("--num-nodes", type=_positive, default=1, help="machines of a cluster [default 1]")
     parser.add_argument("--stop-after", type=_positive, metavar="STEPS", help="end after this many further steps")
@@ -109,6 +110,7 @@ def train(options: argparse.Namespace) -> None:
     config_path = _config_path(options.config)
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    from ..tasks.device import resolve_device
     from ..training.config import read_config
     from ..training.loop import Diverged
     from ..training.loop import train as run_training
@@ -117,6 +119,7 @@ def train(options: argparse.Namespace) -> None:
         config = read_config(config_path)
     except ValueError as error:
         raise SettingError(str(error), "Correct the configuration") from error
+    resolve_device(options.accelerator)
     try:
         run_training(
             config,

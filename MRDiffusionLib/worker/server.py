@@ -96,7 +96,9 @@ class Server:
                 self._queue.clear()
                 self._cancel.set()
                 self._changed.notify_all()
-            runner.join(self._grace)
+                busy = self._running is not None
+            # Without a run there is nothing to wait for: it is idle, or still importing.
+            runner.join(self._grace if busy else 0)
 
     def _receive(self, line: bytes) -> bool:
         """Take one message; False to end."""
@@ -143,7 +145,8 @@ class Server:
             message = self._attempt(run, backend)
             if message.get("kind") == "memory":
                 # Here, where no traceback holds the run's arrays any more.
-                backend.free_memory()
+                with contextlib.suppress(Exception):
+                    backend.free_memory()
             self._end_run(message)
 
     def _start(self) -> tuple[Backend | None, dict[str, Any]]:
@@ -210,8 +213,10 @@ class Server:
     ) -> dict[str, Any]:
         places = {role: Path(run.output) / f"{role}-{run.id}.nrrd" for role in outcome.volumes}
         files = {places[role]: functools.partial(backend.write, volume) for role, volume in outcome.volumes.items()}
+        message = protocol.result(run.id, places, outcome)
+        protocol.encode(message)  # what cannot be sent must be known before anything is written
         write_together(files, check)
-        return protocol.result(run.id, places, outcome)
+        return message
 
     def _send_preview(self, run_id: str, slice_number: int, image: NDArray[np.float32]) -> None:
         import numpy as np

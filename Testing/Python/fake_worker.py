@@ -52,7 +52,10 @@ class FakeBackend:
         self.runs += 1
         name, _, argument = request.pack.partition(":")
         volumes = getattr(self, name)(argument, progress, preview) or {"result": b"voxels"}
-        return Result(volumes, {"runs": self.runs, "freed": self.freed}, {"request": request.to_json()}, ("careful",))
+        measurements: dict[str, Any] = {"runs": self.runs, "freed": self.freed}
+        if name == "odd":
+            measurements["odd"] = object()
+        return Result(volumes, measurements, {"request": request.to_json()}, ("careful",))
 
     def write(self, volume: Any, path: Path) -> None:
         path.write_bytes(b"half")
@@ -64,6 +67,8 @@ class FakeBackend:
 
     def quick(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
         progress(Progress(1, 1, 1, 1, None))
+
+    odd = quick
 
     def slow(self, seconds: str, progress: OnProgress, preview: OnPreview) -> None:
         steps = round(float(seconds or 20) / 0.005)

@@ -457,7 +457,7 @@ def test_the_demo_gets_its_folder(tmp_path: Path, run: Run, monkeypatch: pytest.
     assert got == [tmp_path, Path("demo-output")]
 
 
-def test_training_errors_are_the_persons(tmp_path: Path, run: Run) -> None:
+def test_training_errors_are_the_persons(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"name": "x", "colour": 1}')
     code, _, err = run("train", config, "--out", tmp_path / "out")
@@ -470,5 +470,11 @@ def test_training_errors_are_the_persons(tmp_path: Path, run: Run) -> None:
     )  # fmt: skip
     code, _, err = run("train", config, "--out", tmp_path / "out")
     assert code == 2 and "missing.npz" in err and "Traceback" not in err
-    for flags in (["--devices", "none"], ["--devices", "0"], ["--num-nodes", "-1"], ["--stop-after", "1.5"]):
-        assert run("train", config, "--out", tmp_path / "out", *flags)[0] == 2
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, err = run("train", config, "--out", tmp_path / "out", "--accelerator", "cuda")
+    assert code == 2 and "cuda is not available" in err
+    for flag, value in (
+        ("--accelerator", "tpux"), ("--devices", "none"), ("--devices", "0"), ("--num-nodes", "-1"),
+        ("--stop-after", "1.5"),
+    ):  # fmt: skip
+        assert run("train", config, "--out", tmp_path / "out", flag, value)[0] == 2
