@@ -3,7 +3,7 @@
 #   make demo        .venv, then the shipped sample super-resolved: a picture and a table in demo-output/
 #   make test        .venv with the test tools, then ruff, mypy, import-linter and pytest
 #   make lint        the checks without pytest
-#   make benchmark   times and memory on this machine, as JSON, into docs/results/performance.md
+#   make benchmark   times and memory on this machine: a table, and JSON in build/benchmark.json
 #   make clean       removes what these made
 #
 # Variables: PYTHON=/usr/bin/python3.12 chooses the interpreter, VENV=/somewhere the environment, and
@@ -37,7 +37,7 @@ lint: $(VENV)/installed-tests
 	$(VENV)/bin/lint-imports --no-logo
 
 benchmark: $(VENV)/installed
-	$(RUN) Testing/Benchmarks/superresolution.py --json build/benchmark.json --markdown docs/results/performance.md
+	$(RUN) Testing/Benchmarks/superresolution.py --json build/benchmark.json
 
 clean:
 	rm -rf $(VENV) build demo-output MRDiffusion.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,43 @@
+"""The benchmark runs from end to end (what it measures here, with random weights and others at work, means nothing)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "Testing" / "Benchmarks"
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_benchmark_gives_json_and_a_table(tiny_pack: Path, tmp_path: Path) -> None:
+    file = tmp_path / "benchmark.json"
+    options = ("--pack", str(tiny_pack), "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
+    printed = run("superresolution.py", *options)
+    measured = json.loads(file.read_text())
+    assert measured["slice"]["steps"] == 2
+    assert measured["volume"]["slices"] == 12
+    assert measured["memory"]["many"]["slices"] == 128
+    assert measured["memory"]["many"]["arrays_mb"] == 128 * (64**2 + 128**2) * 4 / 1e6
+    # A volume streams through the memory of one batch, however long it is.
+    assert measured["memory"]["ratio_less_arrays"] < 1.2
+    # Two transforms and a few sums cannot cost nothing, nor more than the step that holds them.
+    assert 0 < measured["guidance"]["guide_share"] < 1
+    assert measured["guidance"]["fp32"]["gflop"] == measured["guidance"]["bf16"]["gflop"] > 0
+    assert 0 < measured["startup"]["import_seconds"] < measured["startup"]["worker_ready_seconds"]
+    assert "| Worker ready (s) |" in printed
+    other = {"name": "other", "slice": measured["slice"]}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    two = run("table.py", str(file), str(tmp_path / "other.json"))
+    assert "| | this machine | other |" in two
+    assert two.count(" - |") >= 10
