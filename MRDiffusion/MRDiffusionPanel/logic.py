@@ -1,0 +1,260 @@
+"""One run after another: the volume goes out as a file, the worker answers, the result comes in as a node.
+
+No widget and no Qt: the worker is handed in, so a test or a script brings its own.
+"""
+
+from __future__ import annotations
+
+import enum
+import shutil
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from MRDiffusionLib.errors import UserError
+from MRDiffusionLib.request import Request
+from MRDiffusionLib.worker.folder import PrivateFolder
+
+from . import nodes
+from .parameters import Parameters
+from .signals import Signal
+from .text import _
+
+ROLE = "low_resolution"
+
+
+class State(enum.Enum):
+    """What the logic is doing. CANCELLING lasts until the worker has stopped."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    FAILED = "failed"
+    DONE = "done"
+
+
+BUSY = (State.STARTING, State.RUNNING, State.CANCELLING)
+
+
+class Worker(Protocol):
+    """What the logic needs of a worker (`worker.WorkerProcess`).
+
+    Attributes:
+        message: emits each message of the worker (`MRDiffusionLib.worker.protocol`).
+        ended: emits (message, hint, details) when the process is gone unasked or cannot start.
+    """
+
+    message: Signal
+    ended: Signal
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; starts the process if there is none."""
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run: by asking, and by force where that does not help in time."""
+
+    def close(self) -> None:
+        """End the process."""
+
+
+@dataclass
+class _Job:
+    """A run, with all that was captured when it began."""
+
+    id: str
+    folder: Path
+    parameters: Parameters
+    input_name: str
+    scene: Any
+    started: float = field(default_factory=time.monotonic)
+    observers: list[int] = field(default_factory=list)
+
+
+class Logic:
+    """Runs super-resolution.
+
+    Attributes:
+        state, message, details: what happens, for a person; `details` is a log for a failure.
+        fraction: how much of the run is done, 0 to 1.
+        results: role to node of the last run; empty when a run begins.
+        changed: emits when one of these has changed.
+        finished: emits `results` when they are in the scene.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.state, self.message, self.details, self.fraction = State.IDLE, "", "", 0.0
+        self.results: dict[str, Any] = {}
+        self.changed, self.finished = Signal(), Signal()
+        self._worker = worker
+        self._worker.message.connect(self._on_message)
+        self._worker.ended.connect(self._on_worker_ended)
+        self._job: _Job | None = None
+        self._count = 0
+        self._reason = ""
+        self._folder: PrivateFolder | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way; only then is there something to cancel."""
+        return self.state in BUSY
+
+    def start(self, parameters: Parameters) -> None:
+        """Begin a run with what was captured; returns at once. What goes wrong becomes the state FAILED."""
+        assert not self.busy
+        self.results = {}
+        try:
+            self._start(parameters)
+        except UserError as error:
+            self._fail(str(error))
+
+    def _start(self, parameters: Parameters) -> None:
+        problem = parameters.problem()
+        if problem:
+            raise UserError(problem)
+        self._folder = self._folder or PrivateFolder()
+        self._count += 1
+        job = _Job(
+            id=str(self._count),
+            folder=self._folder.path / f"run-{self._count}",
+            parameters=parameters,
+            input_name=parameters.input_volume.GetName(),
+            scene=parameters.input_volume.GetScene(),
+        )
+        self._job = job
+        job.folder.mkdir()
+        path = job.folder / f"{ROLE}.nrrd"
+        nodes.export_volume(parameters.input_volume, path)
+        for event, slot in (
+            (job.scene.StartCloseEvent, self._on_scene_closes),
+            (job.scene.NodeRemovedEvent, self._on_node_removed),
+        ):
+            job.observers.append(job.scene.AddObserver(event, slot))
+        request = Request(
+            task="superresolution",
+            pack=parameters.pack_name,
+            inputs={ROLE: str(path)},
+            settings=parameters.settings,
+            seed=parameters.seed,
+            device=parameters.device,
+        )
+        self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
+        self._worker.send({"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)})
+
+    def cancel(self, reason: str = "") -> None:
+        """Stop the run; its result is dropped even if it comes.
+
+        Args:
+            reason: why, if it was not the person who asked.
+        """
+        if self._job is None or self.state == State.CANCELLING:
+            return
+        self._reason = reason or _("Cancelled")
+        self._become(State.CANCELLING, _("Cancelling: the worker finishes its step"))
+        self._worker.cancel(self._job.id)
+
+    def close(self) -> None:
+        """Stop everything and leave nothing behind: no process, no observer, no file."""
+        self._end_job()
+        self._worker.message.disconnect(self._on_message)
+        self._worker.ended.disconnect(self._on_worker_ended)
+        self._worker.close()
+        if self._folder is not None:
+            self._folder.close()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        job = self._job
+        if job is None or message.get("id") != job.id:
+            return
+        kind = message["type"]
+        if kind == "cancelled" or (self.state == State.CANCELLING and kind in ("result", "error")):
+            self._stopped()
+        elif kind == "progress" and self.state != State.CANCELLING:
+            self._progress(message)
+        elif kind == "result":
+            self._finish(job, message)
+        elif kind == "error":
+            self._fail(_sentence(message["message"], message["hint"]), message["details"])
+
+    def _progress(self, message: dict[str, Any]) -> None:
+        slices, steps = message["slices"], message["steps"]
+        fraction = ((message["slice"] - 1) * steps + message["step"]) / (slices * steps)
+        text = _("Running: slice {slice} of {slices}, step {step} of {steps}").format(**message)
+        if message["seconds_left"] is not None:
+            text += ", " + _time_left(message["seconds_left"])
+        self._become(State.RUNNING, text, fraction=max(self.fraction, fraction))
+
+    def _finish(self, job: _Job, message: dict[str, Any]) -> None:
+        try:
+            self.results = self._add_results(job, message)
+        except UserError as error:
+            self._fail(str(error))
+            return
+        except Exception as error:  # a slot's exception would only be printed, and the panel would wait for ever
+            text = _("the result could not be added to the scene: {error}").format(error=error)
+            self._fail(text, traceback.format_exc())
+            return
+        self._end_job()
+        text = _("Done in {seconds:.0f} s: {name}").format(
+            seconds=time.monotonic() - job.started, name=self.results["result"].GetName()
+        )
+        self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
+        self.finished.emit(self.results)
+
+    def _add_results(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
+        parameters, provenance = job.parameters, message["provenance"]
+        # The file was a copy in a private folder; the node is what a person can find again.
+        provenance["request"]["inputs"] = {ROLE: job.input_name}
+        volumes = {role: Path(path) for role, path in message["volumes"].items()}
+        names = {
+            role: nodes.result_name(job.input_name, role, parameters.settings, parameters.seed) for role in volumes
+        }
+        return nodes.add_results(
+            job.scene, volumes, names, parameters.input_volume, provenance, message["measurements"]
+        )
+
+    def _on_worker_ended(self, message: str, hint: str, details: str) -> None:
+        if self.state == State.CANCELLING:
+            self._stopped()
+        elif self._job is not None:
+            self._fail(_sentence(message, hint), details)
+
+    def _on_scene_closes(self, *_arguments: Any) -> None:
+        self.cancel(_("Stopped, because the scene was closed"))
+
+    def _on_node_removed(self, *_arguments: Any) -> None:
+        job = self._job
+        if job is not None and job.parameters.input_volume.GetScene() is None:
+            self.cancel(_("Stopped, because {name} was deleted").format(name=job.input_name))
+
+    def _stopped(self) -> None:
+        self._end_job()
+        self._become(State.IDLE, self._reason, fraction=0.0)
+
+    def _fail(self, message: str, details: str = "") -> None:
+        self._end_job()
+        self._become(State.FAILED, _("Failed: {message}").format(message=message), details, fraction=0.0)
+
+    def _end_job(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            for observer in job.observers:
+                job.scene.RemoveObserver(observer)
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _become(self, state: State, message: str, details: str = "", fraction: float | None = None) -> None:
+        self.state, self.message, self.details = state, message, details
+        self.fraction = self.fraction if fraction is None else fraction
+        self.changed.emit()
+
+
+def _sentence(message: str, hint: str) -> str:
+    return f"{message}. {hint}" if hint else message
+
+
+def _time_left(seconds: float) -> str:
+    if seconds < 90:
+        return _("{seconds:.0f} s left").format(seconds=max(1.0, seconds))
+    return _("{minutes:.0f} min left").format(minutes=seconds / 60)

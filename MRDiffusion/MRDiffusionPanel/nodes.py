@@ -1,0 +1,149 @@
+"""MRML nodes in and out: volumes as NRRD files, results with their name, mark, provenance, display and folder.
+
+Works in any MRML scene. A volume's IJK-to-RAS matrix may be oblique, anisotropic and of either handedness.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from MRDiffusionLib.errors import InputError, StorageError
+from MRDiffusionLib.settings import SuperResolutionSettings
+
+from .text import _
+
+SYNTHETIC = "MRDiffusion.Synthetic"
+ROLE = "MRDiffusion.Role"
+PROVENANCE = "MRDiffusion.Provenance"
+MEASUREMENTS = "MRDiffusion.Measurements"
+INPUT_REFERENCE = "MRDiffusion.Input"
+DEVIATION_COLOURS = "vtkMRMLFileColorNodeInferno.txt"
+
+
+def export_volume(node: Any, path: Path) -> None:
+    """Write a volume node as NRRD, uncompressed because it is read once. Raises StorageError."""
+    storage = slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(path))
+    storage.UseCompressionOff()
+    if not storage.WriteData(node):
+        raise StorageError(
+            _("{name} cannot be written to {folder}").format(name=node.GetName(), folder=path.parent),
+            _("Free some space there"),
+        )
+
+
+def import_volume(path: Path, name: str) -> Any:
+    """A new scalar volume node, not yet in a scene. It keeps no link to the file. Raises InputError."""
+    node = slicer.vtkMRMLScalarVolumeNode()
+    storage = slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        raise InputError(_("the result {path} cannot be read").format(path=path), _("Run it again"))
+    node.SetName(name)
+    return node
+
+
+def result_name(input_name: str, role: str, settings: SuperResolutionSettings, seed: int) -> str:
+    """`brain SYNTHETIC SR | 128x128, lambda 1.0, projection | seed 7`; several samples and the role are named too."""
+    rows, columns = settings.matrix
+    kind = "SR" if role == "result" else f"SR {role.replace('_', ' ')}"
+    drawn = f"seed {seed}" if settings.samples == 1 else f"seed {seed}, {settings.samples} samples"
+    chosen = f"{rows}x{columns}, lambda {round(settings.weight, 3)}, {settings.method}"
+    return f"{input_name} SYNTHETIC {kind} | {chosen} | {drawn}"
+
+
+def add_results(
+    scene: Any,
+    volumes: dict[str, Path],
+    names: dict[str, str],
+    beside: Any,
+    provenance: dict[str, Any],
+    measurements: dict[str, Any],
+) -> dict[str, Any]:
+    """Add the volumes of one run to the scene.
+
+    Args:
+        scene: vtkMRMLScene.
+        volumes: role to NRRD file.
+        names: role to node name.
+        beside: the input's node: its transform, display and folder are taken over. It is not changed.
+        provenance: kept with every node.
+        measurements: kept with every node.
+
+    Returns:
+        Role to node.
+
+    Raises:
+        InputError: a file cannot be read; the scene is then as before.
+    """
+    read = {role: import_volume(path, names[role]) for role, path in volumes.items()}
+    if scene.GetUndoFlag():
+        scene.SaveStateForUndo()
+    nodes = {}
+    for role, volume in read.items():
+        volume.SetName(scene.GenerateUniqueName(volume.GetName()))
+        volume.SetUndoEnabled(True)
+        _mark(volume, role, provenance, measurements)
+        node = nodes[role] = scene.AddNode(volume)
+        node.SetNodeReferenceID(INPUT_REFERENCE, beside.GetID())
+        node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())
+        node.CreateDefaultDisplayNodes()
+        if role == "result":
+            copy_display(beside, node)
+        elif scene.GetNodeByID(DEVIATION_COLOURS) is not None:
+            node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
+        file_in_folder(scene, node, beside)
+    return nodes
+
+
+def is_synthetic(node: Any) -> bool:
+    """Whether a node was made by this program."""
+    return node is not None and node.GetAttribute(SYNTHETIC) is not None
+
+
+def provenance_of(node: Any) -> dict[str, Any] | None:
+    """What made a result, or None for other nodes."""
+    text = node.GetAttribute(PROVENANCE)
+    return None if text is None else json.loads(text)
+
+
+def copy_display(source: Any, target: Any) -> None:
+    """Window, level, colours, interpolation and thresholds of one volume for another."""
+    if source.GetDisplayNode() is not None:
+        target.GetDisplayNode().CopyContent(source.GetDisplayNode())
+
+
+def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
+    """Put a node into the folder of results, which lies where the input lies (in its study, if it has one)."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if hierarchy is None:
+        return
+    neighbour = hierarchy.GetItemByDataNode(beside)
+    place = hierarchy.GetItemParent(neighbour) if neighbour else hierarchy.GetSceneItemID()
+    title = _("SYNTHETIC (MRDiffusion)")
+    folder = hierarchy.GetItemChildWithName(place, title) or hierarchy.CreateFolderItem(place, title)
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, folder)
+    else:  # without the application nothing makes items for new nodes
+        hierarchy.CreateItem(folder, node)
+
+
+def first_input(scene: Any) -> Any:
+    """The first scalar volume that was not made by this program, or None."""
+    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
+        node = scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not is_synthetic(node):
+            return node
+    return None
+
+
+def _mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any]) -> None:
+    node.SetAttribute(SYNTHETIC, "1")
+    node.SetAttribute(ROLE, role)
+    node.SetAttribute(PROVENANCE, json.dumps(provenance))
+    node.SetAttribute(MEASUREMENTS, json.dumps(measurements))

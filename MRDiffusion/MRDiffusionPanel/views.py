@@ -1,0 +1,104 @@
+"""What the slice views show after a run, and the word SYNTHETIC in each view that shows a computed volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import slicer.util
+import vtk
+from slicer.util import VTKObservationMixin
+
+from .nodes import is_synthetic
+
+WORD = "SYNTHETIC"
+COLOUR = (1.0, 0.75, 0.0)
+
+
+def show_input(volume: Any) -> None:
+    """Show a volume alone in the slice views."""
+    slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True)
+
+
+def show_result(volume: Any, result: Any) -> None:
+    """Lay a result over its input, where the person is looking: fading it out compares the two."""
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    in_view = any(node.GetBackgroundVolumeID() == volume.GetID() for node in composites)
+    slicer.util.setSliceViewerLayers(background=volume, foreground=result, foregroundOpacity=1.0, fit=not in_view)
+
+
+class SyntheticMark(VTKObservationMixin):
+    """Writes SYNTHETIC into the corner of every slice view that shows a volume made by this program.
+
+    Args:
+        scene: vtkMRMLScene.
+        layout_manager: of the application.
+    """
+
+    def __init__(self, scene: Any, layout_manager: Any) -> None:
+        super().__init__()
+        self._scene, self._layout_manager = scene, layout_manager
+        self._marks: dict[str, tuple[Any, Any]] = {}
+        self.addObserver(scene, scene.NodeAddedEvent, self._on_node_added)
+        self.addObserver(scene, scene.EndImportEvent, self._update_all)
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene):
+            self._follow(node)
+
+    def remove(self) -> None:
+        """Take all marks out of the views."""
+        self.removeObservers()
+        for view, actor in self._marks.values():
+            _renderer(view).RemoveViewProp(actor)
+            view.scheduleRender()
+        self._marks = {}
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_added(self, _scene: Any, _event: str, node: Any) -> None:
+        if node.IsA("vtkMRMLSliceCompositeNode"):
+            self._follow(node)
+
+    def _follow(self, composite: Any) -> None:
+        if not self.hasObserver(composite, vtk.vtkCommand.ModifiedEvent, self._update):
+            self.addObserver(composite, vtk.vtkCommand.ModifiedEvent, self._update)
+        self._update(composite)
+
+    def _update_all(self, *_arguments: Any) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene):
+            self._update(node)
+
+    def _update(self, composite: Any, *_arguments: Any) -> None:
+        name, wanted = composite.GetLayoutName(), _shows_synthetic(composite)
+        if wanted and name not in self._marks:
+            widget = self._layout_manager.sliceWidget(name)
+            if widget is None:
+                return
+            view, actor = widget.sliceView(), _word()
+            _renderer(view).AddViewProp(actor)
+            self._marks[name] = (view, actor)
+        if name in self._marks:
+            view, actor = self._marks[name]
+            actor.SetVisibility(wanted)
+            view.scheduleRender()
+
+
+def _shows_synthetic(composite: Any) -> bool:
+    scene = composite.GetScene()
+    shown = [composite.GetBackgroundVolumeID()]
+    if composite.GetForegroundOpacity() > 0:
+        shown.append(composite.GetForegroundVolumeID())
+    return any(is_synthetic(scene.GetNodeByID(each)) for each in shown if each)
+
+
+def _word() -> Any:
+    actor = vtk.vtkCornerAnnotation()
+    actor.SetText(vtk.vtkCornerAnnotation.LowerRight, WORD)
+    actor.SetMaximumFontSize(16)
+    style = actor.GetTextProperty()
+    style.SetColor(*COLOUR)
+    style.BoldOn()
+    style.ShadowOn()
+    return actor
+
+
+def _renderer(view: Any) -> Any:
+    return view.renderWindow().GetRenderers().GetFirstRenderer()

@@ -1,0 +1,198 @@
+"""The computing process over Qt: started on first use, warm between runs, never waited for by the main thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+from MRDiffusionLib.errors import UserError
+from MRDiffusionLib.worker import protocol
+
+from .signals import Signal
+from .text import _
+
+GRACE_MS = 8000
+"""How long a cancelled run may take to stop. A step of a large batch on a slow CPU takes some seconds."""
+
+CLOSE_MS = 2000
+"""How long an idle worker may take to end when the panel goes; it takes some 20 ms."""
+
+KILLED_MS = 10000
+"""How long a killed process may take to go. It goes at once where the machine is not overloaded."""
+
+
+class WorkerProcess:
+    """A worker for `logic.Logic`.
+
+    Args:
+        command: what to start; by default `python -m MRDiffusionLib worker` with Slicer's Python.
+    """
+
+    def __init__(self, command: Sequence[str] | None = None, grace_ms: int = GRACE_MS) -> None:
+        self.message, self.ended = Signal(), Signal()
+        self._command = command
+        self._process: Any = None
+        self._past_process: Any = None
+        self._unread, self._log = b"", deque[str](maxlen=200)
+        self._cancelled = ""
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(grace_ms)
+        self._timer.timeout.connect(self.kill)
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self._process is None and not self._start():
+            return
+        self._process.write(protocol.encode(message))
+
+    def cancel(self, run_id: str) -> None:
+        self._cancelled = run_id
+        self._timer.start()
+        self.send({"type": "cancel", "id": run_id})
+
+    def kill(self) -> None:
+        """End the process and everything that it started, at once."""
+        if self._process is not None:
+            kill_tree(self._process.processId())
+
+    def close(self) -> None:
+        self._timer.stop()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.readyReadStandardOutput.disconnect(self._on_output)
+        process.readyReadStandardError.disconnect(self._on_log)
+        process.finished.disconnect(self._on_finished)
+        process.errorOccurred.disconnect(self._on_error)
+        process.write(protocol.encode({"type": "shutdown"}))
+        process.closeWriteChannel()
+        if not process.waitForFinished(CLOSE_MS):
+            kill_tree(process.processId())
+            process.waitForFinished(KILLED_MS)
+
+    def _start(self) -> bool:
+        command = list(self._command or protocol.worker_command(python_executable()))
+        if not command[0]:
+            self.ended.emit(_("PythonSlicer was not found"), _("Install Slicer again"), "")
+            return False
+        environment = qt.QProcessEnvironment()
+        for name, value in protocol.worker_environment().items():
+            environment.insert(name, value)
+        process = self._process = qt.QProcess()
+        self._unread = b""
+        self._log.clear()
+        process.setProcessEnvironment(environment)
+        process.readyReadStandardOutput.connect(self._on_output)
+        process.readyReadStandardError.connect(self._on_log)
+        process.finished.connect(self._on_finished)
+        process.errorOccurred.connect(self._on_error)
+        process.start(command[0], command[1:])
+        return self._process is not None
+
+    def _on_output(self) -> None:
+        *lines, self._unread = (self._unread + _bytes(self._process.readAllStandardOutput())).split(b"\n")
+        for line in lines:
+            try:
+                message = protocol.decode(line)
+            except UserError:
+                self._log.append(line.decode(errors="replace"))
+                continue
+            if message.get("type") == "error" and message.get("id") is None:
+                self._log.append(f"{message['message']}\n")
+            if message.get("id") == self._cancelled and message["type"] in protocol.ENDS:
+                self._timer.stop()
+            self.message.emit(message)
+
+    def _on_log(self) -> None:
+        self._log.append(_bytes(self._process.readAllStandardError()).decode(errors="replace"))
+
+    def _on_error(self, error: Any) -> None:
+        if error == qt.QProcess.FailedToStart:  # no `finished` follows
+            text = self._process.errorString()
+            self._forget()
+            self.ended.emit(_("The worker cannot be started: {text}").format(text=text), "", "")
+
+    def _on_finished(self, code: int, _status: Any) -> None:
+        self._on_output()
+        self._on_log()
+        self._forget()
+        self.ended.emit(
+            _("The worker ended unexpectedly (code {code})").format(code=code),
+            _("If memory is short, close other programs or draw fewer samples. Apply starts it again"),
+            "".join(self._log),
+        )
+
+    def _forget(self) -> None:
+        self._timer.stop()
+        # Called from the process's own signal, which must return before it may be deleted.
+        self._past_process, self._process = self._process, None
+
+
+def python_executable() -> str:
+    """Slicer's Python, which sets the paths of its libraries; outside Slicer this one. Empty if it is not found."""
+    found = shutil.which("PythonSlicer")
+    if found:
+        return found
+    home = getattr(getattr(slicer, "app", None), "slicerHome", "")
+    if not home:
+        return sys.executable
+    # `sys.executable` may be Slicer itself there.
+    places = [Path(home) / "bin" / name for name in ("PythonSlicer", "PythonSlicer.exe")]
+    return next((str(place) for place in places if place.is_file()), "")
+
+
+def kill_tree(number: int) -> None:
+    """End a process and its descendants: PythonSlicer is a launcher, and its child is the worker."""
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(number)], capture_output=True, check=False)
+        return
+    for each in [*descendants(number), number]:
+        _kill(each)
+
+
+def descendants(number: int) -> list[int]:
+    """The processes that a process has started, and theirs. On Windows `kill_tree` leaves that to the system."""
+    if os.name == "nt":
+        return []
+    parents, found, generation = _parents(), [], [number]
+    while generation:
+        generation = [child for child, parent in parents.items() if parent in generation]
+        found += generation
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Process to parent, of all processes."""
+    if Path("/proc/self/stat").exists():
+        return dict(filter(None, (_from_proc(folder) for folder in Path("/proc").glob("[0-9]*"))))
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+    return {int(pid): int(parent) for pid, parent in (line.split() for line in listing.splitlines())}
+
+
+def _from_proc(folder: Path) -> tuple[int, int] | None:
+    try:
+        # The name of the program, in brackets, may hold spaces.
+        return int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has just ended
+        return None
+
+
+def _kill(number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(number, signal.SIGKILL)
+
+
+def _bytes(array: Any) -> bytes:
+    data = array.data()
+    return data.encode() if isinstance(data, str) else bytes(data)

@@ -1,0 +1,99 @@
+"""Slicer's slice views, drawn off screen by Slicer's own pipeline and displayable managers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+import vtkmodules.vtkRenderingOpenGL2  # noqa: F401  registers the renderer's implementation
+from vtkmodules.util.numpy_support import vtk_to_numpy
+
+NAMES = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+MANAGERS = ("vtkMRMLCrosshairDisplayableManager", "vtkMRMLScalarBarDisplayableManager")
+
+
+class SliceWidget:
+    """One slice view; plays qMRMLSliceWidget and its qMRMLSliceView at once."""
+
+    def __init__(self, application_logic, name: str, orientation: str, size: tuple[int, int]) -> None:
+        self.name, self.size, self.renders = name, size, 0
+        self._renderer = vtk.vtkRenderer()
+        self._renderer.GetActiveCamera().ParallelProjectionOn()
+        self._window = vtk.vtkRenderWindow()
+        self._window.SetOffScreenRendering(1)
+        self._window.SetShowWindow(False)
+        self._window.SetSize(*size)
+        self._window.AddRenderer(self._renderer)
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.SetMRMLApplicationLogic(application_logic)
+        for manager in MANAGERS:
+            if not factory.IsDisplayableManagerRegistered(manager):
+                factory.RegisterDisplayableManager(manager)
+        self._group = slicer.vtkMRMLDisplayableManagerGroup()
+        self._group.SetRenderer(self._renderer)
+        self._group.Initialize(factory, self._renderer)
+        self._logic = slicer.vtkMRMLSliceLogic()
+        self._logic.SetMRMLApplicationLogic(application_logic)
+        application_logic.GetSliceLogics().AddItem(self._logic)
+        self._logic.SetMRMLScene(application_logic.GetMRMLScene())
+        self._node = self._logic.AddSliceNode(name)
+        self._node.SetOrientation(orientation)
+        self._group.SetMRMLDisplayableNode(self._node)
+        self._mapper = vtk.vtkImageMapper()
+        self._mapper.SetColorWindow(255)
+        self._mapper.SetColorLevel(127.5)
+        image = vtk.vtkActor2D()
+        image.SetMapper(self._mapper)
+        image.GetProperty().SetDisplayLocationToBackground()
+        self._renderer.AddViewProp(image)
+        self._logic.ResizeSliceNode(*size)
+
+    def sliceView(self) -> SliceWidget:
+        return self
+
+    def renderWindow(self):
+        return self._window
+
+    def scheduleRender(self) -> None:
+        self.renders += 1
+
+    def sliceLogic(self):
+        return self._logic
+
+    def mrmlSliceNode(self):
+        return self._node
+
+    def mrmlSliceCompositeNode(self):
+        return self._logic.GetSliceCompositeNode()
+
+    def pixels(self) -> Any:
+        """The view as it is now, (height, width, 3) uint8, top row first."""
+        self._logic.UpdatePipeline()
+        self._mapper.SetInputConnection(self._logic.GetImageDataConnection())
+        self._window.Render()
+        grab = vtk.vtkWindowToImageFilter()
+        grab.SetInput(self._window)
+        grab.ReadFrontBufferOff()
+        grab.Update()
+        image = grab.GetOutput()
+        width, height, _ = image.GetDimensions()
+        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1, :, :3]
+
+
+class LayoutManager:
+    """The three slice views of the conventional layout."""
+
+    def __init__(self, application_logic, size: tuple[int, int]) -> None:
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(application_logic.GetMRMLScene(), True)
+        self._logic = application_logic
+        self._widgets = {n: SliceWidget(application_logic, n, orientation, size) for n, orientation in NAMES.items()}
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        return tuple(self._widgets)
+
+    def sliceWidget(self, name: str) -> SliceWidget | None:
+        return self._widgets.get(name)
+
+    def mrmlSliceLogics(self):
+        return self._logic.GetSliceLogics()

@@ -1,0 +1,81 @@
+"""A worker for the panel's tests: the real worker's loop, with nearest neighbours in the place of torch.
+
+The pack's name says what happens: `quick`, `slow`, `error`, `crash` (the process dies) or `hang` (it does not cancel).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MRDiffusionLib.errors import InputError
+from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
+from MRDiffusionLib.request import Progress, Request, Result
+from MRDiffusionLib.worker.server import main
+
+PAUSE = {"quick": 0.002, "slow": 0.05, "error": 0.0, "crash": 0.0, "hang": 0.0}
+
+
+class Cancelled(Exception):
+    pass
+
+
+class NearestNeighbour:
+    device = "cpu"
+    cancelled: type[Exception] = Cancelled
+
+    def __init__(self) -> None:
+        self.versions = {"fake": "1"}
+        self.runs = 0
+
+    def warm_up(self) -> None:
+        print("standard output of a library")
+
+    def free_memory(self) -> None:
+        pass
+
+    def run(self, request: Request, progress: Any, preview: Any) -> Result:
+        self.runs += 1
+        low = read_volume(Path(request.inputs["low_resolution"]))
+        slices, steps = len(low.array), request.settings.steps
+        for number in range(slices):
+            for step in range(steps):
+                time.sleep(PAUSE[request.pack])
+                progress(Progress(number + 1, slices, step + 1, steps, 1.0))
+                self._misbehave(request.pack)
+            preview(number, low.array[number])
+        fine = upsample(low, request.settings.matrix)
+        volumes = {"result": fine}
+        if request.settings.samples > 1:
+            volumes["standard_deviation"] = replace(fine, array=np.zeros_like(fine.array))
+        provenance = {"synthetic": True, "request": request.to_json(), "process": os.getpid()}
+        return Result(volumes, {"runs": self.runs}, provenance, ())
+
+    def _misbehave(self, pack: str) -> None:
+        if pack == "error":
+            raise InputError("the low-resolution volume is odd", "Choose another")
+        if pack == "crash":
+            os.write(2, b"last words\n")
+            os._exit(3)
+        if pack == "hang":
+            time.sleep(60)
+
+    def write(self, volume: Any, path: Path) -> None:
+        write_volume(volume, path)
+
+
+def upsample(low: Volume, matrix: tuple[int, int]) -> Volume:
+    """Each new voxel gets the value of the old one in which its centre lies."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(matrix, low.array.shape[1:], strict=True)
+    )
+    return Volume(low.array[:, rows][:, :, columns], low.geometry.refined(matrix))
+
+
+if __name__ == "__main__":
+    main(NearestNeighbour)
