@@ -110,7 +110,7 @@ def test_a_wheel_holds_the_configurations_and_packs_and_no_tests(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
         held = set(wheel.namelist())
-    data = [*ROOT.glob("MRDiffusionLib/training/configs/*.json"), *ROOT.glob("MRDiffusionLib/packs/shipped/*/*")]
+    data = [*ROOT.glob("MRDiffusionLib/training/configs/*"), *ROOT.glob("MRDiffusionLib/packs/shipped/*/*")]
     code = (ROOT / "MRDiffusionLib").rglob("*.py")
     assert {path.relative_to(ROOT).as_posix() for path in [*data, *code]} <= held
     assert {name.partition("/")[0].partition("-")[0].lower() for name in held} == {"mrdiffusionlib", "mrdiffusion"}
