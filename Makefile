@@ -46,13 +46,16 @@ $(VENV)/bin/python:
 	.ci/make-venv $(VENV) $(PYTHON)
 
 $(VENV)/torch: $(VENV)/bin/python
-	$(PIP) install --quiet --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+	@echo "Installing $(TORCH)"
+	@$(PIP) install --quiet --extra-index-url $(TORCH_INDEX) "$(TORCH)"
 	@touch $@
 
 $(VENV)/installed: $(VENV)/torch pyproject.toml Testing/constraints.txt
-	$(PIP_INSTALL) --editable .
+	@echo "Installing MRDiffusion and what it needs"
+	@$(PIP_INSTALL) --editable .
 	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed
-	$(PIP_INSTALL) --editable ".[test]"
+	@echo "Installing the test tools"
+	@$(PIP_INSTALL) --editable ".[test]"
 	@touch $@

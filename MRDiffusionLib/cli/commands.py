@@ -154,8 +154,13 @@ def worker(_: argparse.Namespace) -> None:
 def demo(options: argparse.Namespace) -> None:
     """The main job on the shipped sample."""
     from ..tasks.demo import main
+    from .bar import Bar
 
-    main(options.out)
+    with Bar() as bar:
+        shown = main(options.out, progress=bar)
+    print(f"{shown.table}\nThe picture is {shown.picture}; the volumes lie beside it.")
+    for sentence in shown.warnings:
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _row(info: PackInfo) -> tuple[str, str, str, str, str]:

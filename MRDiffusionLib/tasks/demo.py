@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SAMPLE_DATA = Path(__file__).resolve().parents[2] / "MRDiffusion" / "Resources" / "SampleData"
 PACK = "brain-t1-128"
 SAMPLES = 4
+MEAN = f"mean of {SAMPLES}"
 STEPS = 20
 """A sampling step costs the most by far, and 20 of them take a minute or so for the sample on a CPU."""
 
@@ -37,16 +38,30 @@ DETAIL = (slice(62, 106), slice(56, 100))
 Array = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Demonstration:
+    """What came out.
+
+    Attributes:
+        scores: method to 'psnr_db', 'ssim' and 'haarpsi'.
+        table: the scores in Markdown, with what they were measured on.
+        picture: the PNG file.
+        warnings: sentences for the person.
+    """
+
+    scores: dict[str, dict[str, float]]
+    table: str
+    picture: Path
+    warnings: tuple[str, ...]
+
+
 def main(
     folder: str | Path, *, pack: str = PACK, steps: int = STEPS, progress: OnProgress | None = None
-) -> dict[str, dict[str, float]]:
+) -> Demonstration:
     """Super-resolve the sample from 64x64 to 128x128, and compare with the reference that it was made from.
 
     Writes into `folder`: superresolution.png, superresolution.md, result.nii.gz, standard_deviation.nii.gz and
-    result.json (provenance, measurements and scores). Prints the table.
-
-    Returns:
-        Method to 'psnr_db', 'ssim' and 'haarpsi'.
+    result.json (provenance, measurements and scores).
 
     Raises:
         UserError: no sample (the package was installed without its source tree), no such pack, no room to write.
@@ -54,19 +69,18 @@ def main(
     folder = _folder(Path(folder))
     low_path, reference_path = _sample("brain-t1-low-resolution.nii.gz"), _sample("brain-t1-reference.nii.gz")
     low, reference = read_volume(low_path), read_volume(reference_path)
-    cache = PackCache()
-    results = [run(_request(low_path, pack, steps, n), cache=cache, progress=progress) for n in (1, SAMPLES)]
-    single, mean = (result.volumes["result"] for result in results)
-    images = {**enlarged(low.array, mean.array.shape[1:]), "single sample": single.array, _mean_of(): mean.array}
+    single, mean = _runs(_request(low_path, pack, steps), len(low.array), progress)
+    images = {
+        **enlarged(low.array, reference.array.shape[1:]),
+        "single sample": single.volumes["result"].array,
+        MEAN: mean.volumes["result"].array,
+    }
     scores = {name: score(reference.array, image) for name, image in images.items()}
-    _write(folder, results[1], scores)
-    picture(folder / "superresolution.png", low, images, results[1].volumes["standard_deviation"].array, reference)
-    text = table(scores, results[1], steps, len(low.array))
+    text, path = table(scores, mean, len(low.array)), folder / "superresolution.png"
+    _write(folder, mean, scores)
     _write_text(folder / "superresolution.md", text)
-    print(f"{text}\nThe picture is {folder / 'superresolution.png'}; the volumes lie beside it.")
-    for warning in results[1].warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return scores
+    picture(path, low, images, mean.volumes["standard_deviation"].array, reference)
+    return Demonstration(scores, text, path, mean.warnings)
 
 
 def enlarged(low: Array, matrix: tuple[int, ...]) -> dict[str, Array]:
@@ -88,9 +102,10 @@ def score(reference: Array, image: Array) -> dict[str, float]:
     }
 
 
-def table(scores: Mapping[str, Mapping[str, float]], result: Result, steps: int, slices: int) -> str:
+def table(scores: Mapping[str, Mapping[str, float]], result: Result, slices: int) -> str:
     """The scores as a Markdown table, with what they were measured on."""
-    pack, seconds = result.provenance["pack"], result.measurements["seconds"]
+    pack, request = result.provenance["pack"], result.provenance["request"]
+    seconds = result.measurements["seconds"]
     lines = [
         "| method | PSNR (dB) | SSIM | HaarPSI |",
         "| --- | --- | --- | --- |",
@@ -98,8 +113,8 @@ def table(scores: Mapping[str, Mapping[str, float]], result: Result, steps: int,
         "",
         f"One subject, mean over {slices} slices; data range 0 to the reference's maximum. Low resolution simulated",
         "by cropping k-space. Results are SYNTHETIC: not for diagnosis.",
-        f"Pack {pack['name']} {pack['version']}, {steps} steps, {seconds:.0f} s for the {SAMPLES} samples on "
-        f"{result.provenance['request']['device']} in {result.provenance['request']['precision']}.",
+        f"Pack {pack['name']} {pack['version']}, {request['settings']['steps']} steps, {seconds:.0f} s for the "
+        f"{SAMPLES} samples on {request['device']} in {request['precision']}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -115,7 +130,7 @@ def picture(path: Path, low: Volume, images: Mapping[str, Array], deviation: Arr
         (f"input {matrix}\n(simulated)", low.array[SLICE], window, "gray", False),
         ("zero-filled\n", images["zero filling"][SLICE], window, "gray", False),
         ("one sample\n", images["single sample"][SLICE], window, "gray", True),
-        (f"mean of {SAMPLES} samples\n", images[_mean_of()][SLICE], window, "gray", True),
+        (f"mean of {SAMPLES} samples\n", images[MEAN][SLICE], window, "gray", True),
         (f"standard deviation\n(black 0, yellow {spread:.0f})", deviation[SLICE], spread, "inferno", True),
         ("truth\n", reference.array[SLICE], window, "gray", False),
     ]
@@ -141,13 +156,25 @@ def _mark(axis: Axes) -> None:
     axis.text(0.03, 0.03, "SYNTHETIC", color="yellow", fontsize=7, transform=axis.transAxes, bbox=box)
 
 
-def _mean_of() -> str:
-    return f"mean of {SAMPLES}"
-
-
-def _request(low: Path, pack: str, steps: int, samples: int) -> Request:
-    settings = SuperResolutionSettings(steps=steps, samples=samples)
+def _request(low: Path, pack: str, steps: int) -> Request:
+    settings = SuperResolutionSettings(steps=steps)
     return Request(task="superresolution", pack=pack, inputs={"low_resolution": str(low)}, settings=settings)
+
+
+def _runs(request: Request, slices: int, progress: OnProgress | None) -> tuple[Result, Result]:
+    """One sample a slice, then `SAMPLES`, the first of which is the same again."""
+
+    def part(before: int) -> OnProgress | None:
+        # Both runs as one: the second one's time left is not known during the first.
+        return progress and (
+            lambda p: progress(
+                replace(p, slice=before + p.slice, slices=2 * slices, seconds_left=p.seconds_left if before else None)
+            )
+        )
+
+    cache = PackCache()
+    several = request.resolved(settings=replace(request.settings, samples=SAMPLES))
+    return run(request, cache=cache, progress=part(0)), run(several, cache=cache, progress=part(slices))
 
 
 def _sample(name: str) -> Path:

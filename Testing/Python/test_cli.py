@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -445,14 +444,22 @@ def test_training_starts_and_goes_on(tmp_path: Path, run: Run, monkeypatch: pyte
     assert code == 130 and "goes on from the last checkpoint" in err
 
 
-def test_the_demo_gets_its_folder(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from MRDiffusionLib import tasks
+def test_the_demo_gets_its_folder_and_its_table_is_printed(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MRDiffusionLib.tasks import demo
 
-    module, got = types.ModuleType("MRDiffusionLib.tasks.demo"), []
-    module.main = got.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "MRDiffusionLib.tasks.demo", module)
-    monkeypatch.setattr(tasks, "demo", module, raising=False)
-    assert run("demo", "--out", tmp_path)[0] == 0
+    got: list[Path] = []
+
+    def main(folder: Path, **_: object) -> demo.Demonstration:
+        got.append(folder)
+        return demo.Demonstration({}, "| a table |\n", folder / "a.png", ("a warning",))
+
+    monkeypatch.setattr(demo, "main", main)
+    code, out, err = run("demo", "--out", tmp_path)
+    assert code == 0
+    assert "| a table |" in out and str(tmp_path / "a.png") in out
+    assert "warning: a warning" in err
     assert run("demo")[0] == 0
     assert got == [tmp_path, Path("demo-output")]
 

@@ -12,26 +12,30 @@ from PIL import Image
 
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.volume import read_volume
+from MRDiffusionLib.request import Progress
 from MRDiffusionLib.tasks import demo
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_demo_writes_picture_table_and_volumes(
-    tiny_pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_writes_picture_table_and_volumes(tiny_pack: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo-output"
-    scores = demo.main(out, pack=str(tiny_pack), steps=2)
+    states: list[Progress] = []
+    shown = demo.main(out, pack=str(tiny_pack), steps=2, progress=states.append)
+    scores = shown.scores
     assert list(scores) == ["zero filling", "bicubic", "single sample", "mean of 4"]
     record = json.loads((out / "result.json").read_text())
     assert record["synthetic"] is True
     assert record["request"]["settings"]["samples"] == 4
     assert record["scores"] == scores
-    printed = capsys.readouterr().out
-    assert f"| zero filling | {scores['zero filling']['psnr_db']:.2f} |" in printed
-    assert "SYNTHETIC" in printed
-    assert (out / "superresolution.md").read_text() in printed
-    picture = np.asarray(Image.open(out / "superresolution.png").convert("RGB"))
+    assert f"| zero filling | {scores['zero filling']['psnr_db']:.2f} |" in shown.table
+    assert "SYNTHETIC" in shown.table
+    assert (out / "superresolution.md").read_text() == shown.table
+    slices = [state.slice for state in states]
+    assert slices == sorted(slices)
+    assert slices[0] <= 12
+    assert (slices[-1], states[0].slices) == (24, 24)
+    picture = np.asarray(Image.open(shown.picture).convert("RGB"))
     assert picture.std() > 10
     # The yellow mark stands on results and nowhere else: not in the two columns at the left, nor in the last.
     yellow = ((picture == (255, 255, 0)).all(-1)).any(0).reshape(6, -1).any(1)
