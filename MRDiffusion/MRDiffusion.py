@@ -37,13 +37,14 @@ class MRDiffusion(ScriptedLoadableModule):
         )
         find_library()
         self.mark = None
-        slicer.app.startupCompleted.connect(self.onStartupCompleted)
+        slicer.app.startupCompleted.connect(self.markViews)
 
-    def onStartupCompleted(self):
-        from MRDiffusionPanel.views import SyntheticMark
+    def markViews(self):
+        if self.mark is None and slicer.app.layoutManager() is not None:
+            from MRDiffusionPanel.views import SyntheticMark
 
-        if slicer.app.layoutManager() is not None:
             self.mark = SyntheticMark(slicer.mrmlScene, slicer.app.layoutManager())
+            slicer.app.aboutToQuit.connect(self.mark.remove)
 
 
 class MRDiffusionWidget(ScriptedLoadableModuleWidget):
@@ -53,6 +54,7 @@ class MRDiffusionWidget(ScriptedLoadableModuleWidget):
         super().setup()
         from MRDiffusionPanel.panel import Panel
 
+        slicer.modules.MRDiffusionInstance.markViews()  # where the module was loaded after the start
         self.logic = MRDiffusionLogic()
         self.panel = Panel(self.logic.getParameterNode, Path(self.resourcePath("")))
         self.layout.addWidget(self.panel.widget)

@@ -65,7 +65,7 @@ class Panel(VTKObservationMixin):
         get_parameter_node: gives the scene's typed parameter node, the same object in Slicer's sense: one in a scene.
         resources: the module's folder of resources.
         logic: runs; by default with the computing process.
-        packs: lists the installed packs.
+        packs: lists the packs on offer; by default those that are installed.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Panel(VTKObservationMixin):
         get_parameter_node: Callable[[], Any],
         resources: Path,
         logic: Logic | None = None,
-        packs: Callable[[], list[PackInfo]] = list_packs,
+        packs: Callable[[], list[PackInfo]] | None = None,
     ) -> None:
         super().__init__()
-        self._get_parameter_node, self._list_packs = get_parameter_node, packs
+        self._get_parameter_node, self._list_packs = get_parameter_node, packs or list_packs
         self._sample = resources / SAMPLE
         self.logic = logic or Logic(WorkerProcess())
         self.widget = slicer.util.loadUI(str(resources / "UI" / "MRDiffusion.ui"))
@@ -124,7 +124,8 @@ class Panel(VTKObservationMixin):
 
     def _on_scene_changed(self, *_arguments: Any) -> None:
         self._follow_parameter_node()
-        self._update()
+        # While a scene was read the parameter node could come before the volume that it names.
+        self.parameters.parameterNode.Modified()
 
     def _follow_parameter_node(self) -> None:
         """Bind the widgets to the scene's parameter node, once for each node: Slicer's binding outlives its undoing."""

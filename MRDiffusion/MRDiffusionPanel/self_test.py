@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ def result_node(case: Any) -> None:
     volume.SetIJKToRASDirections(0.8, 0.6, 0.0, 0.6, -0.8, 0.0, 0.0, 0.0, 1.0)
     volume.SetSpacing(1.5, 0.5, 4.0)
     volume.SetOrigin(10.0, -20.0, 30.0)
-    path = Path(slicer.util.tempDirectory()) / "volume.nrrd"
-    nodes.export_volume(volume, path)
-    result = nodes.add_results(scene, {"result": path}, {"result": "r SYNTHETIC"}, volume, {"seed": 7}, {})["result"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "volume.nrrd"
+        nodes.export_volume(volume, path)
+        results = nodes.add_results(scene, {"result": path}, {"result": "r SYNTHETIC"}, volume, {"seed": 7}, {})
+    result = results["result"]
     for name in ("GetSpacing", "GetOrigin"):
         np.testing.assert_allclose(getattr(result, name)(), getattr(volume, name)(), atol=1e-9)
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(result), slicer.util.arrayFromVolume(volume))

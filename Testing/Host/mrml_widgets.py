@@ -17,6 +17,9 @@ class qMRMLNodeComboBox(qt.QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._list = qt.QComboBox()
+        # As CTK's list: a long name is cut short and does not make the panel wide.
+        self._list.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        self._list.setMinimumContentsLength(12)
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._list)
@@ -82,7 +85,8 @@ class qMRMLNodeComboBox(qt.QWidget):
         self._select(self._current if self._current in nodes else None)
 
     def _select(self, node):
-        self._list.setCurrentIndex(self._ids.index(node.GetID()) if node else 0)
+        identifier = node.GetID() if node else ""
+        self._list.setCurrentIndex(self._ids.index(identifier) if identifier in self._ids else -1)
         if node is not self._current:
             self._current = node
             self.currentNodeChanged.emit(node)

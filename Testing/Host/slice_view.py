@@ -25,6 +25,8 @@ class SliceWidget:
         self._window.SetShowWindow(False)
         self._window.SetSize(*size)
         self._window.AddRenderer(self._renderer)
+        self._interactor = vtk.vtkRenderWindowInteractor()  # the displayable managers crash without one
+        self._interactor.SetRenderWindow(self._window)
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         factory.SetMRMLApplicationLogic(application_logic)
         for manager in MANAGERS:

@@ -2,7 +2,7 @@
 
 Real: the MRML scene, its nodes, storage and subject hierarchy, Slicer's slice pipeline, Qt's widgets, events and
 processes. Stand-ins: PythonQt's manners (`qt`), two CTK widgets, the node selector, the scripted module base classes
-and the parameter node wrapper. `docs/architecture.md` says what this cannot show.
+and the parameter node wrapper. The README beside this file says what this cannot show.
 """
 
 from __future__ import annotations
@@ -108,15 +108,20 @@ class Application(qt.QApplication):
         self._data_io.SetCacheManager(self._cache)
         self.scene.SetCacheManager(self._cache)
         self.scene.SetDataIOManager(self._data_io)
+        crosshair = slicer.vtkMRMLCrosshairNode()
+        crosshair.SetCrosshairName("default")  # the slice views' displayable managers take it for granted
+        self.scene.AddNode(crosshair)
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(self.scene)
         self._logic.SetTemporaryPath(str(temporary_folder))
         self._logic.GetColorLogic().SetMRMLScene(self.scene)
         self._logic.GetColorLogic().AddDefaultColorNodes()
+        self._logic.SetModuleLogic("Colors", self._logic.GetColorLogic())
         self._logic.SetSliceLogics(vtk.vtkCollection())
         self._logic.SetViewLogics(vtk.vtkCollection())
         self.volumes_logic = slicer.vtkSlicerVolumesLogic()
         self.volumes_logic.SetMRMLScene(self.scene)
+        self.volumes_logic.SetMRMLApplicationLogic(self._logic)
         self._io = IOManager(self)
 
     def make_views(self, size: tuple[int, int] = (320, 320)) -> None:

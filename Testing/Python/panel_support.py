@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable
@@ -19,17 +20,21 @@ MODULE = ROOT / "MRDiffusion" / "MRDiffusion.py"
 WORKER = [sys.executable, str(Path(__file__).with_name("panel_worker.py"))]
 
 
+def panel_module() -> Any:
+    """`MRDiffusionPanel.panel`, which can be imported once the host is there."""
+    return importlib.import_module("MRDiffusionPanel.panel")
+
+
 def make_panel(command: list[str], grace_ms: int = 20000) -> Any:
     """A panel with its own worker command and packs that exist only as descriptions."""
     from MRDiffusionPanel.logic import Logic
-    from MRDiffusionPanel.panel import Panel
     from MRDiffusionPanel.worker import WorkerProcess
 
     from MRDiffusion import MRDiffusionLogic
 
     packs = [pack_info(name) for name in ("quick", "slow", "error", "crash", "hang")]
     logic = Logic(WorkerProcess(command, grace_ms))
-    return Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", logic, lambda: packs)
+    return panel_module().Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", logic, lambda: packs)
 
 
 def pack_info(name: str, **values: Any) -> PackInfo:

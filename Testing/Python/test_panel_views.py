@@ -1,0 +1,101 @@
+"""What the slice views show, drawn by Slicer's own pipeline off screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from MRDiffusionPanel import nodes, views
+from panel_support import add_volume, run, select
+
+pytest_plugins = ["panel_fixtures"]
+
+
+@pytest.fixture
+def marked(scene: Any) -> Iterator[Any]:
+    """The slice views, with the mark that the module makes when Slicer has started."""
+    slicer.app.make_views()
+    mark = views.SyntheticMark(scene, slicer.app.layoutManager())
+    yield mark
+    mark.remove()
+    slicer.util.setSliceViewerLayers(background=None, foreground=None)
+
+
+def red() -> Any:
+    return slicer.app.layoutManager().sliceWidget("Red")
+
+
+def amber_pixels() -> int:
+    """How much of the word can be seen."""
+    pixels = red().pixels().astype(int)
+    return int(((pixels[..., 0] > 150) & (pixels[..., 2] < 100)).sum())
+
+
+def synthetic(volume: Any) -> Any:
+    volume.SetAttribute(nodes.SYNTHETIC, "1")
+    return volume
+
+
+def test_result_is_laid_over_its_input_and_marked(marked: Any, panel: Any) -> None:
+    low = add_volume()
+    select(panel, low)
+    views.show_input(low)
+    assert amber_pixels() == 0
+    result = run(panel)
+    composite = red().mrmlSliceCompositeNode()
+    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (low.GetID(), result.GetID())
+    assert composite.GetForegroundOpacity() == 1.0
+    assert amber_pixels() > 100
+
+
+def test_place_and_zoom_stay_where_the_person_looks(marked: Any, panel: Any) -> None:
+    low = add_volume()
+    select(panel, low)
+    views.show_input(low)
+    node = red().mrmlSliceNode()
+    node.SetFieldOfView(5.0, 5.0, 1.0)
+    run(panel)
+    assert node.GetFieldOfView()[:2] == (5.0, 5.0)
+
+
+def test_input_that_was_not_in_view_is_brought_into_it(marked: Any, panel: Any) -> None:
+    select(panel, add_volume())
+    views.show_input(add_volume("other"))
+    result = run(panel)
+    bounds = np.zeros(6)
+    result.GetRASBounds(bounds)
+    assert red().mrmlSliceNode().GetFieldOfView()[0] >= bounds[1] - bounds[0]
+
+
+def test_result_has_the_inputs_brightness(marked: Any, panel: Any) -> None:
+    """The same window and level: an upsampled volume looks as its input does."""
+    low = add_volume(size=(3, 16, 16), spacing=1.0)
+    select(panel, low)
+    views.show_input(low)
+    slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    before = red().pixels()[100:220, 100:220].mean()
+    run(panel)
+    assert abs(red().pixels()[100:220, 100:220].mean() - before) < 1
+
+
+def test_mark_follows_what_is_shown(marked: Any) -> None:
+    result, other = synthetic(add_volume("result")), add_volume("other")
+    slicer.util.setSliceViewerLayers(background=result, fit=True)
+    assert amber_pixels() > 100
+    slicer.util.setSliceViewerLayers(background=other, foreground=result, foregroundOpacity=0.5)
+    assert amber_pixels() > 100
+    slicer.util.setSliceViewerLayers(foregroundOpacity=0.0)
+    assert amber_pixels() == 0
+
+
+def test_mark_comes_and_goes_with_the_module(scene: Any) -> None:
+    slicer.app.make_views()
+    slicer.util.setSliceViewerLayers(background=synthetic(add_volume("result")), fit=True)
+    mark = views.SyntheticMark(scene, slicer.app.layoutManager())
+    assert amber_pixels() > 100
+    mark.remove()
+    assert amber_pixels() == 0 and mark.Observations == []

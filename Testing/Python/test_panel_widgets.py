@@ -1,0 +1,250 @@
+"""What the panel shows, and when Apply can be pressed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from MRDiffusionPanel import dependencies, nodes
+from panel_support import add_volume, pack_info, panel_module, run, select
+
+from MRDiffusionLib.settings import SuperResolutionSettings, info_of
+
+pytest_plugins = ["panel_fixtures"]
+
+
+def empty_volume() -> Any:
+    return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+
+
+def constant_volume() -> Any:
+    node = add_volume("flat")
+    slicer.util.updateVolumeFromArray(node, np.full((3, 8, 8), 5.0, np.float32))
+    return node
+
+
+def colour_volume() -> Any:
+    node = add_volume("colour")
+    image = node.GetImageData()
+    image.AllocateScalars(image.GetScalarType(), 3)
+    return node
+
+
+REASONS = {
+    "choose a low-resolution volume": lambda: None,
+    "empty holds no image": empty_volume,
+    "flat is 5 everywhere": constant_volume,
+    "colour is a colour or vector image": colour_volume,
+    "low has slices of 4 x 8 pixels, too small": lambda: add_volume(size=(3, 4, 8)),
+    "16 x 16 is smaller than the input's 17 x 8": lambda: add_volume(size=(3, 17, 8)),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_apply_is_grey_with_its_reason_shown(panel: Any, reason: str) -> None:
+    select(panel, REASONS[reason]())
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.stateText.text.startswith("Not ready: ") and reason in panel.ui.stateText.text
+    assert reason in panel.ui.applyButton.toolTip
+
+
+def test_ready_says_what_would_happen(panel: Any) -> None:
+    select(panel, add_volume())
+    assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled
+    assert panel.ui.stateText.text == "Ready: 3 slices of 8 x 8 become 16 x 16"
+
+
+def test_target_matrix_must_be_the_packs(panel: Any) -> None:
+    select(panel, add_volume())
+    panel.ui.columnsBox.value = 20
+    assert not panel.ui.applyButton.enabled
+    assert "the target matrix is 16 x 20; this pack makes 16 x 16" in panel.ui.stateText.text
+
+
+def test_pack_that_is_not_here_is_named_and_not_replaced(panel: Any) -> None:
+    select(panel, add_volume(), "of-a-colleague")
+    panel.enter()
+    assert panel.parameters.pack == "of-a-colleague" and panel.ui.packList.currentIndex == -1
+    assert "pack of-a-colleague is not installed" in panel.ui.stateText.text
+
+
+def test_choosing_a_pack_sets_its_matrix_and_shows_what_it_is(panel: Any) -> None:
+    other = pack_info("other", matrix=(32, 24), training_data="Phantoms & co.")
+    panel._list_packs = lambda: [pack_info("quick"), other, pack_info("baseline", task="regression")]
+    panel.enter()
+    assert panel.ui.packList.count == 2
+    panel.ui.packList.setCurrentIndex(1)
+    assert (panel.parameters.pack, panel.parameters.rows, panel.parameters.columns) == ("other", 32, 24)
+    text = panel.ui.packText.text
+    assert "Phantoms &amp; co." in text and "It knows &lt;nothing&gt;." in text and "Not for diagnosis" in text
+    assert (other.folder / "README.md").as_uri() in text
+
+
+def test_pixel_size_that_the_pack_has_not_seen_is_a_warning(panel: Any) -> None:
+    select(panel, add_volume(spacing=2.0))
+    assert panel.ui.warningText.text == ""
+    panel.parameters.inputVolume.SetSpacing(1.4, 2.0, 5.0)
+    panel.enter()
+    assert "1 x 0.7 mm" in panel.ui.warningText.text and "invented" in panel.ui.warningText.text
+    assert panel.ui.applyButton.enabled
+
+
+VALUES: dict[str, tuple[Any, str, Any]] = {
+    "rows": (24, "value", 48),
+    "columns": (24, "value", 48),
+    "weight": (0.25, "value", 0.5),
+    "method": ("gradient", "currentIndex", 1),
+    "sampler": ("dpmpp_2m", "currentIndex", 1),
+    "steps": (7, "value", 9),
+    "eta": (0.25, "value", 0.5),
+    "strength": (0.25, "value", 0.5),
+    "noise": (1.5, "value", 2.5),
+    "samples": (2, "value", 3),
+    "seed": (7, "value", 8),
+    "newSeed": (True, "checked", False),
+    "device": ("cpu", "currentIndex", 2),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_parameter_and_widget_follow_each_other(panel: Any, name: str) -> None:
+    to_node, attribute, to_widget = VALUES[name]
+    widget = getattr(panel.ui, panel_module().BOUND[name])
+    setattr(panel.parameters, name, to_node)
+    shown = getattr(widget, attribute)
+    assert shown == (widget.findText(to_node) if attribute == "currentIndex" else to_node)
+    setattr(widget, attribute, to_widget)
+    expected = widget.itemText(to_widget) if attribute == "currentIndex" else to_widget
+    assert getattr(panel.parameters, name) == expected
+
+
+def test_every_setting_has_its_widget_name_range_and_tip(panel: Any) -> None:
+    assert set(VALUES) | {"inputVolume"} == set(panel_module().BOUND)
+    assert {f.name for f in fields(SuperResolutionSettings)} == set(panel_module().EXPLAINED)
+    for name, (label, *widgets) in panel_module().EXPLAINED.items():
+        info = info_of(SuperResolutionSettings, name)
+        assert getattr(panel.ui, label).text == info.label
+        for widget in (getattr(panel.ui, each) for each in widgets):
+            assert info.tip in widget.toolTip
+            for choice, meaning in info.choices:
+                assert widget.findText(choice) >= 0 and meaning in widget.toolTip
+            if info.maximum is not None:
+                assert (widget.minimum, widget.maximum) == (info.minimum, info.maximum)
+
+
+def test_defaults_are_those_of_the_settings(panel: Any) -> None:
+    panel.parameters.steps = SuperResolutionSettings().steps  # the fixture has made it quicker
+    panel.parameters.rows, panel.parameters.columns = SuperResolutionSettings().matrix
+    assert panel._captured().settings == SuperResolutionSettings()
+
+
+def test_noise_below_zero_is_shown_and_sent_as_estimated(panel: Any) -> None:
+    assert panel.ui.noiseBox.text == "estimated" and panel._captured().settings.noise is None
+    panel.ui.noiseBox.value = 0.0
+    assert panel._captured().settings.noise == 0.0
+
+
+def test_new_seed_is_drawn_shown_and_kept(panel: Any) -> None:
+    select(panel, add_volume())
+    panel.ui.newSeedBox.checked = True
+    seeds = []
+    for _ in range(2):
+        result = run(panel)
+        seeds.append(nodes.provenance_of(result)["request"]["seed"])
+        assert panel.ui.seedBox.value == seeds[-1]
+    assert seeds[0] != seeds[1]
+
+
+def test_volume_is_suggested_on_entering_but_never_changed(panel: Any) -> None:
+    low = add_volume()
+    assert panel.parameters.inputVolume is None  # the selector takes nothing by itself, as in Slicer
+    panel.enter()
+    assert panel.parameters.inputVolume is low and panel.ui.inputSelector.currentNode() is low
+    other = add_volume("other")
+    panel.parameters.inputVolume = other
+    panel.enter()
+    assert panel.parameters.inputVolume is other
+
+
+def test_results_are_not_suggested_as_input(panel: Any, scene: Any) -> None:
+    low = add_volume()
+    select(panel, low)
+    run(panel)
+    scene.RemoveNode(low)
+    panel.enter()
+    assert panel.parameters.inputVolume is None
+
+
+def test_removing_the_input_makes_the_panel_wait(panel: Any, scene: Any) -> None:
+    low = add_volume()
+    select(panel, low)
+    assert panel.ui.applyButton.enabled
+    scene.RemoveNode(low)
+    assert panel.parameters.inputVolume is None and not panel.ui.applyButton.enabled
+
+
+def test_sample_comes_with_one_click(panel: Any) -> None:
+    panel.ui.sampleButton.click()
+    volume = panel.parameters.inputVolume
+    assert slicer.util.arrayFromVolume(volume).shape[1:] == (64, 64)
+
+
+def test_missing_libraries_are_named_and_installed_only_after_a_yes(
+    panel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent, asked, installed, answer = ["monai", "torch"], [], [], [False]
+    monkeypatch.setattr(dependencies, "missing", lambda: list(absent))
+    monkeypatch.setattr(dependencies, "install", lambda names: (installed.append(names), absent.clear()))
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: (asked.append(text), answer[0])[1])
+    select(panel, add_volume())
+    panel.enter()
+    panel.widget.show()
+    assert panel.ui.installButton.visible and not panel.ui.applyButton.enabled
+    assert "lacks monai, torch" in panel.ui.stateText.text and not asked
+    panel.ui.installButton.click()
+    assert "monai, torch will be downloaded" in asked[0] and not installed
+    answer[0] = True
+    panel.ui.installButton.click()
+    assert installed == [["monai", "torch"]]
+    assert not panel.ui.installButton.visible and panel.ui.applyButton.enabled
+
+
+def test_installation_keeps_what_slicer_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(slicer.util, "pip_install", called.append)
+    dependencies.install(["monai", "einops"])
+    (arguments,) = called
+    assert any(each.startswith("monai>=") for each in arguments)
+    assert any(each.startswith("einops") for each in arguments)
+    assert not any(each.startswith(("torch", "safetensors")) for each in arguments)
+    assert f"numpy=={np.__version__}" in arguments
+
+
+def test_torch_comes_from_slicers_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slicer.util, "pip_install", lambda *_: pytest.fail("pip must not install torch"))
+    with pytest.raises(RuntimeError, match="PyTorch extension"):
+        dependencies.install(["torch"])
+
+
+def test_all_needed_libraries_are_looked_up_without_loading_them(tmp_path: Path) -> None:
+    import sys
+
+    (tmp_path / "torch").mkdir()
+    before = set(sys.modules)
+    assert set(dependencies.missing()) <= set(dependencies.NEEDED)
+    assert {name for name in set(sys.modules) - before if name.partition(".")[0] in dependencies.NEEDED} == set()
+
+
+def test_long_names_do_not_make_the_panel_wide(panel: Any) -> None:
+    volume = add_volume("a name " * 30)
+    panel._list_packs = lambda: [pack_info("quick", title="a title " * 30)]
+    panel.enter()
+    panel.parameters.inputVolume = volume
+    panel.widget.show()
+    panel.ui.samplingSection.collapsed = False
+    assert panel.widget.minimumSizeHint.width() < 450
