@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 VIEW = 420
 PANEL_WIDTH = 460
 GAP = 4
+ZOOM = 1.5
 LONGEST_RUN_S = 1800
 
 
@@ -82,6 +83,10 @@ def run(panel: Any) -> None:
 def views(panel: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Axial and sagittal view of the input, and of the result laid over it."""
     manager, pictures = slicer.app.layoutManager(), []
+    for name in ("Red", "Yellow"):
+        node = manager.sliceWidget(name).mrmlSliceNode()
+        width, height, depth = node.GetFieldOfView()
+        node.SetFieldOfView(width / ZOOM, height / ZOOM, depth)
     for opacity in (0.0, 1.0):
         slicer.util.setSliceViewerLayers(foregroundOpacity=opacity)
         pictures.append([manager.sliceWidget(name).pixels() for name in ("Red", "Yellow")])

@@ -151,7 +151,8 @@ class Panel(VTKObservationMixin):
         self.parameters.inputVolume = volume
         views.show_input(volume)
 
-    def _on_pack(self, index: int) -> None:
+    def _on_pack(self, *_arguments: Any) -> None:
+        index = self.ui.packList.currentIndex
         if 0 <= index < len(self._packs) and self._packs[index].name != self.parameters.pack:
             self._choose(self._packs[index])
 
@@ -255,9 +256,10 @@ class Panel(VTKObservationMixin):
 
 def pack_text(pack: PackInfo) -> str:
     """What a pack was trained on, its limits, and a link to its model card; rich text."""
+    trained = html.escape(pack.training_data.rstrip(". "))
     limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in pack.limits)
     card = (pack.folder / "README.md").as_uri()
     return (
-        f"{_('Trained on')}: {html.escape(pack.training_data)} {_('Not for diagnosis.')}"
+        f"<b>{_('Not for diagnosis.')}</b> {_('Trained on')}: {trained}."
         f"<ul style='margin:0px 0px 0px 16px; -qt-list-indent:0'>{limits}</ul><a href='{card}'>{_('Model card')}</a>"
     )

@@ -123,7 +123,8 @@ class WorkerProcess:
             self._forget()
             self.ended.emit(_("The worker cannot be started: {text}").format(text=text), "", "")
 
-    def _on_finished(self, code: int, _status: Any) -> None:
+    def _on_finished(self, *_arguments: Any) -> None:
+        code = self._process.exitCode()
         self._on_output()
         self._on_log()
         self._forget()
