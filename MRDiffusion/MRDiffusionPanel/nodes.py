@@ -20,6 +20,7 @@ SYNTHETIC = "MRDiffusion.Synthetic"
 ROLE = "MRDiffusion.Role"
 PROVENANCE = "MRDiffusion.Provenance"
 MEASUREMENTS = "MRDiffusion.Measurements"
+FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
 DEVIATION_COLOURS = "vtkMRMLFileColorNodeInferno.txt"
 
@@ -124,8 +125,7 @@ def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
         return
     neighbour = hierarchy.GetItemByDataNode(beside)
     place = hierarchy.GetItemParent(neighbour) if neighbour else hierarchy.GetSceneItemID()
-    title = _("SYNTHETIC (MRDiffusion)")
-    folder = hierarchy.GetItemChildWithName(place, title) or hierarchy.CreateFolderItem(place, title)
+    folder = hierarchy.GetItemChildWithName(place, FOLDER) or hierarchy.CreateFolderItem(place, FOLDER)
     item = hierarchy.GetItemByDataNode(node)
     if item:
         hierarchy.SetItemParent(item, folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from ctypes.util import find_library
 from typing import Any
 
 import slicer
@@ -11,6 +14,15 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 NAMES = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 MANAGERS = ("vtkMRMLCrosshairDisplayableManager", "vtkMRMLScalarBarDisplayableManager")
+
+
+def check_renderer() -> None:
+    """VTK ends the process where it finds no OpenGL at all. Raises RuntimeError instead."""
+    libraries = any(find_library(name) for name in ("EGL", "OSMesa"))
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and not libraries:
+        raise RuntimeError(
+            "nothing can draw the slice views: install libegl1 with libgl1, or libosmesa6 (Debian's names)"
+        )
 
 
 class SliceWidget:
@@ -87,6 +99,7 @@ class LayoutManager:
     """The three slice views of the conventional layout."""
 
     def __init__(self, application_logic, size: tuple[int, int]) -> None:
+        check_renderer()
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(application_logic.GetMRMLScene(), True)
         self._logic = application_logic
         self._widgets = {n: SliceWidget(application_logic, n, orientation, size) for n, orientation in NAMES.items()}
