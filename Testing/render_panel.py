@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 VIEW = 420
 PANEL_WIDTH = 460
 GAP = 4
-ZOOM = 1.5
+ZOOM = 1.2
 LONGEST_RUN_S = 1800
 
 
