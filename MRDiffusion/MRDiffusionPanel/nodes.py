@@ -22,7 +22,7 @@ PROVENANCE = "MRDiffusion.Provenance"
 MEASUREMENTS = "MRDiffusion.Measurements"
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
-DEVIATION_COLOURS = "vtkMRMLFileColorNodeInferno.txt"
+DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
 def export_volume(node: Any, path: Path) -> None:

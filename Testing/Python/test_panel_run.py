@@ -128,6 +128,10 @@ def test_result_takes_over_transform_display_and_place(panel: Any, scene: Any) -
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
     hierarchy.CreateItem(study, low)
+    colours = slicer.vtkMRMLColorTableNode()
+    colours.SetTypeToWarm1()
+    colours.SetSingletonTag("FileInferno.txt")  # the application has it from a file
+    scene.AddNode(colours)
     panel.parameters.samples = 2
     select(panel, low)
     result = run(panel)
@@ -141,6 +145,7 @@ def test_result_takes_over_transform_display_and_place(panel: Any, scene: Any) -
     assert (copied.GetWindow(), copied.GetLevel(), copied.GetAutoWindowLevel()) == (50.0, 30.0, 0)
     assert copied.GetColorNodeID() == "vtkMRMLColorTableNodeInvertedGrey"
     assert deviation.GetDisplayNode() is not copied and deviation.GetDisplayNode().GetWindow() != 50.0
+    assert deviation.GetDisplayNode().GetColorNode() is colours
     assert "SYNTHETIC" in deviation.GetName() and "standard deviation" in deviation.GetName()
 
 
