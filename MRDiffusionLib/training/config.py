@@ -1,13 +1,22 @@
-"""What a training run is: one JSON file, read into dataclasses."""
+"""What a training run is: one JSON file, read into dataclasses that check their values."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError, SettingError
+from ..settings import shown
 from .vdm import NoiseLevels
+
+TASKS = ("prior", "regression")
+PREDICTIONS = ("v", "eps", "x0")
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -19,13 +28,36 @@ class Phase:
     crop: int
     noise_levels: NoiseLevels = field(default_factory=NoiseLevels)
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "crop"):
+            _check_whole(f"{name} of a phase", getattr(self, name), 1)
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """A training run. Paths are relative to the folder where the command is run.
 
-    `task` is 'prior' (a variational diffusion model) or 'regression' (a one-pass network from the zero-filled image to
-    the full one, the baseline of the evidence).
+    Attributes:
+        name: of the pack to be.
+        data: archive of slices (`data.load_slices`).
+        train_subjects, validation_subjects: first and last number, inclusive; they must not overlap.
+        phases: what is trained, in order.
+        task: 'prior' (a variational diffusion model) or 'regression' (a one-pass network from the zero-filled image to
+            the full one, the baseline of the evidence).
+        loss: of the prior: 'v', 'bound' or 'bound-T' with an integer T (`vdm.VariationalDiffusion`).
+        prediction: of the prior: 'v', 'eps' or 'x0'.
+        network: arguments of `networks.unet.VDMUNet`.
+        schedule: description for `diffusion.schedule_from_dict`.
+        learning_rate, warmup_steps, weight_decay, gradient_clip: of AdamW (`optimisation.learning_rate`).
+        ema_decay: of the averaged weights (`optimisation.moving_average`).
+        seed: fixes the first weights and every batch.
+        precision: '32-true' or 'bf16-mixed'.
+        measured: matrices of the zero-filled images in the regression.
+        checkpoint_every, validate_every, picture_every: in steps.
+        validation_slices: spread evenly over the validation subjects.
+
+    Raises:
+        SettingError: a value of the wrong type or outside its range.
     """
 
     name: str
@@ -51,8 +83,32 @@ class TrainingConfig:
     validation_slices: int = 64
     picture_every: int = 400
 
+    def __post_init__(self) -> None:
+        _check_choice("task", self.task, TASKS)
+        _check_choice("prediction", self.prediction, PREDICTIONS)
+        _check_choice("precision", self.precision, PRECISIONS)
+        for name in ("checkpoint_every", "validate_every", "validation_slices", "picture_every"):
+            _check_whole(name, getattr(self, name), 1)
+        _check_whole("warmup_steps", self.warmup_steps, 0)
+        _check_whole("seed", self.seed, 0)
+        _check_above_zero("learning_rate", self.learning_rate)
+        _check_above_zero("gradient_clip", self.gradient_clip)
+        for name, limit in (("weight_decay", math.inf), ("ema_decay", 1.0)):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < limit:
+                hint = f"Give a number of at least 0 and below {limit:g}"
+                raise SettingError(f"{name} = {shown(value)} is outside its range", hint)
+        for name in ("phases", "measured"):
+            if not getattr(self, name):
+                raise SettingError(f"{name} is empty", "Give one or more")
+        self._check_loss()
+        self._check_subjects()
+        for matrix in self.measured:
+            _check_pair("measured", matrix)
+
     @property
     def steps(self) -> int:
+        """Optimiser steps of the whole run."""
         return sum(phase.steps for phase in self.phases)
 
     def phase_at(self, step: int) -> Phase:
@@ -63,34 +119,109 @@ class TrainingConfig:
             step -= phase.steps
         return self.phases[-1]
 
+    def _check_loss(self) -> None:
+        if not (isinstance(self.loss, str) and re.fullmatch(r"v|bound|bound-[1-9][0-9]*", self.loss)):
+            hint = "Use v, bound, or bound-T with a number of steps T"
+            raise SettingError(f"loss = {shown(self.loss)} is unknown", hint)
+        if self.task == "prior" and self.loss == "v" and self.schedule.get("name") == "learned":
+            raise SettingError("loss = 'v' does not train a learned schedule", "Use loss bound, or another schedule")
+
+    def _check_subjects(self) -> None:
+        for name in ("train_subjects", "validation_subjects"):
+            first, last = _check_pair(name, getattr(self, name), 0)
+            if first > last:
+                raise SettingError(f"{name} = {first} to {last} is empty", "Give the first and the last number")
+        (a, b), (c, d) = self.train_subjects, self.validation_subjects
+        if a <= d and c <= b:
+            hint = "Validate on subjects that the network has not seen"
+            raise SettingError(f"train_subjects {a} to {b} and validation_subjects {c} to {d} overlap", hint)
+
 
 def read_config(path: str | Path) -> TrainingConfig:
-    """Read a JSON configuration. Raises ValueError that names an unknown or missing setting."""
+    """Read a JSON configuration.
+
+    Raises:
+        InputError: a file that cannot be read or is not JSON.
+        SettingError: a setting that is unknown, missing, of the wrong type or outside its range.
+    """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    return _config_from(values, str(path))
-
-
-def _config_from(values: dict[str, Any], origin: str) -> TrainingConfig:
-    known = {f.name for f in fields(TrainingConfig)}
-    unknown = set(values) - known
-    if unknown:
-        raise ValueError(f"{origin}: setting {', '.join(sorted(unknown))} is unknown; known are {', '.join(sorted(known))}")
-    values = dict(values)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", "Name a JSON file") from error
+    except ValueError as error:
+        hint = "Correct it, or start from a shipped configuration"
+        raise InputError(f"{path} is not valid JSON ({error})", hint) from error
     try:
-        values["phases"] = tuple(
-            Phase(**{**phase, "noise_levels": NoiseLevels(**phase.get("noise_levels", {}))}) for phase in values["phases"]
-        )
-        for name in ("train_subjects", "validation_subjects"):
-            first, last = values[name]
-            values[name] = (int(first), int(last))
-        if "measured" in values:
-            values["measured"] = tuple((int(a), int(b)) for a, b in values["measured"])
-        config = TrainingConfig(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{origin}: {error}") from error
-    if config.task not in ("prior", "regression"):
-        raise ValueError(f"{origin}: task {config.task!r} is unknown; use 'prior' or 'regression'")
-    return config
+        return config_from(values)
+    except SettingError as error:
+        raise SettingError(f"{path}: {error.message}", error.hint) from error
+
+
+def config_from(values: Any) -> TrainingConfig:
+    """A configuration from JSON types. Raises SettingError."""
+    _check_names("the configuration", values, TrainingConfig)
+    values = dict(values)
+    values["phases"] = tuple(_phase_from(phase) for phase in _list("phases", values["phases"]))
+    for name in ("train_subjects", "validation_subjects"):
+        values[name] = _check_pair(name, values[name], 0)
+    if "measured" in values:
+        values["measured"] = tuple(_check_pair("measured", m) for m in _list("measured", values["measured"]))
+    for name in ("name", "data"):
+        if not isinstance(values[name], str) or not values[name]:
+            raise SettingError(f"{name} = {shown(values[name])} is not a text")
+    for name in ("network", "schedule"):
+        if not isinstance(values.get(name, {}), dict):
+            raise SettingError(f"{name} = {shown(values[name])} is not names with values")
+    return TrainingConfig(**values)
+
+
+def _phase_from(values: Any) -> Phase:
+    _check_names("a phase", values, Phase)
+    levels = values.get("noise_levels", {})
+    _check_names("noise_levels", levels, NoiseLevels)
+    return Phase(**{**values, "noise_levels": NoiseLevels(**levels)})
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise SettingError(f"{name} = {shown(value)} is not a list")
+    return list(value)
+
+
+def _check_names(what: str, values: Any, kind: type) -> None:
+    """Raises SettingError where `values` is no JSON object with the fields of the dataclass `kind`."""
+    if not isinstance(values, Mapping):
+        raise SettingError(f"{what} is {shown(values)}, not names with values")
+    known = [f.name for f in fields(kind)]
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    unknown, missing = sorted(set(values) - set(known)), [name for name in required if name not in values]
+    if unknown or missing:
+        problem = f"has the unknown setting {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+        raise SettingError(f"{what} {problem}", f"Known settings are {', '.join(known)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_whole(name: str, value: object, lowest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        raise SettingError(f"{name} = {shown(value)} is not a whole number of {lowest} or more")
+
+
+def _check_above_zero(name: str, value: object) -> None:
+    if not _is_number(value) or not value > 0:  # type: ignore[operator]
+        raise SettingError(f"{name} = {shown(value)} is not a number above 0")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingError(f"{name} = {shown(value)} is unknown", f"Use one of {', '.join(choices)}")
+
+
+def _check_pair(name: str, value: Any, lowest: int = 1) -> tuple[int, int]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise SettingError(f"{name} = {shown(value)} is not two whole numbers")
+    for number in value:
+        _check_whole(name, number, lowest)
+    return value[0], value[1]

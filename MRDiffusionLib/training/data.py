@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import InputError
 from ..networks.unet import coordinates
 
 
 def load_slices(path: str | Path, subjects: tuple[int, int]) -> Tensor:
     """Slices of the subjects first..last as (N, 1, H, W) uint8.
 
-    The archive holds `images` (N, H, W) uint8 and `subject` (N,). Raises ValueError where it does not.
+    Args:
+        path: an `.npz` archive with `images` (N, H, W) uint8 and `subject` (N,) whole numbers.
+        subjects: first and last number, inclusive.
+
+    Raises:
+        InputError: a file that is missing or no such archive, or has no slice of these subjects.
     """
-    with np.load(path, allow_pickle=False) as archive:
-        missing = {"images", "subject"} - set(archive.files)
-        if missing:
-            raise ValueError(f"{path} has no array {' or '.join(sorted(missing))}; it needs images and subject")
-        images, subject = archive["images"], archive["subject"]
+    images, subject = _arrays(path)
     if images.dtype != np.uint8 or images.ndim != 3:
-        raise ValueError(f"{path}: images is {images.dtype} {images.shape}; it must be uint8 (N, H, W)")
+        raise InputError(f"images in {path} is {images.dtype} {images.shape}", "It must be uint8 (N, H, W)")
+    if subject.shape != images.shape[:1] or subject.dtype.kind not in "iu":
+        hint = f"It must be {len(images)} whole numbers"
+        raise InputError(f"subject in {path} is {subject.dtype} {subject.shape}", hint)
     chosen = images[(subject >= subjects[0]) & (subject <= subjects[1])]
     if not len(chosen):
-        raise ValueError(f"{path} has no slice of subjects {subjects[0]} to {subjects[1]}")
+        hint = f"It holds subjects {subject.min()} to {subject.max()}" if len(subject) else "It is empty"
+        raise InputError(f"{path} has no slice of subjects {subjects[0]} to {subjects[1]}", hint)
     return torch.from_numpy(np.ascontiguousarray(chosen))[:, None]
 
 
+def _arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    hint = "Give an .npz archive with the arrays images and subject"
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is not an .npz archive", hint)
+        with archive:
+            missing = {"images", "subject"} - set(archive.files)
+            if missing:
+                raise InputError(f"{path} has no array {' or '.join(sorted(missing))}", hint)
+            return archive["images"], archive["subject"]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist", "The configuration names it: see `data`") from error
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error})", hint) from error
+
+
 def draw_batch(
-    slices: Tensor, batch: int, crop: int, generator: torch.Generator, shift: int = 6, gain: Sequence[float] = (0.8, 1.0)
+    slices: Tensor,
+    batch: int,
+    crop: int,
+    generator: torch.Generator,
+    shift: int = 6,
+    gain: Sequence[float] = (0.8, 1.0),
 ) -> tuple[Tensor, Tensor]:
     """A random batch: images (B, 1, crop, crop) in [-1, 1] and their coordinates (B, 2, crop, crop).
 
     Each image is a random slice, mirrored left to right with probability 1/2, moved by up to `shift` pixels (the
     border is air) and multiplied by a gain; no interpolation, which would smooth what the prior has to learn.
+
+    Args:
+        slices: (N, 1, H, W) uint8.
+        gain: range of the factor on the grey levels.
+
+    Raises:
+        ValueError: a crop that is larger than the images.
     """
     height, width = slices.shape[-2:]
     if crop > min(height, width):
@@ -45,7 +86,8 @@ def draw_batch(
     index = torch.randint(len(slices), (batch,), generator=generator)
     images, positions = [], []
     for i in index:
-        mirror, dy, dx, y, x = (int(torch.randint(n, (), generator=generator)) for n in _ranges(shift, crop, height, width))
+        ranges = (2, 2 * shift + 1, 2 * shift + 1, height - crop + 1, width - crop + 1)
+        mirror, dy, dx, y, x = (int(torch.randint(n, (), generator=generator)) for n in ranges)
         factor = gain[0] + (gain[1] - gain[0]) * float(torch.rand((), generator=generator))
         image = torch.roll(slices[i].float(), (dy - shift, dx - shift), dims=(-2, -1))
         image = image.flip(-1) if mirror else image
@@ -53,7 +95,3 @@ def draw_batch(
         images.append(image[window] * (factor * 2 / 255) - 1)
         positions.append(position[window])
     return torch.stack(images), torch.stack(positions)
-
-
-def _ranges(shift: int, crop: int, height: int, width: int) -> tuple[int, int, int, int, int]:
-    return 2, 2 * shift + 1, 2 * shift + 1, height - crop + 1, width - crop + 1

@@ -15,42 +15,26 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
-from ..diffusion.denoiser import Denoiser, static_clip
-from ..diffusion.noise import SampleNoise, stream_seed
-from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import schedule_from_dict
+from ..errors import InputError, SettingError, StorageError
 from ..networks.unet import VDMUNet
+from .batches import Share, prior_losses, regression_losses
 from .config import TrainingConfig
-from .data import draw_batch, load_slices
-from .regression import Regression, regression_batch, zero_filled
-from .vdm import VariationalDiffusion, from_levels, low_discrepancy
+from .data import load_slices
+from .optimisation import learning_rate, moving_average, schedule_gradients
+from .regression import Regression
+from .validation import picture, validate
+from .vdm import VariationalDiffusion
 
 Log = Callable[[str], None]
+LOG_EVERY = 20
 
 
-class Diverged(RuntimeError):
-    """The loss became NaN or infinite."""
-
-
-def build_model(config: TrainingConfig) -> VariationalDiffusion | Regression:
-    """The untrained model that a configuration describes, its weights fixed by the seed."""
-    torch.manual_seed(config.seed)
-    schedule = schedule_from_dict(config.schedule)
-    network = VDMUNet(**config.network, gamma_min=schedule.gamma_min, gamma_max=schedule.gamma_max)
-    if config.task == "regression":
-        return Regression(network, schedule.gamma_min, schedule.gamma_max)
-    return VariationalDiffusion(network, schedule, config.prediction)
-
-
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero over the whole run."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+class Diverged(SettingError):
+    """The loss or its gradient became NaN or infinite."""
 
 
 def train(
@@ -73,181 +57,233 @@ def train(
         log: where lines of progress go.
 
     Raises:
-        ValueError: a checkpoint of another network or schedule in `out`.
-        Diverged: a loss that is not finite.
+        InputError: an archive that cannot be used, a checkpoint in `out` that cannot be read.
+        SettingError: settings that do not go with each other or with the images; a checkpoint of another network.
+        StorageError: a folder that cannot be written.
+        Diverged: a loss that is not finite; the checkpoints from before it stay.
     """
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=config.precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, precision=config.precision)
     fabric.launch()
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    slices = load_slices(config.data, config.train_subjects)
-    held_out = load_slices(config.data, config.validation_subjects)
-    held_out = held_out[:: max(1, len(held_out) // config.validation_slices)][: config.validation_slices]
+    trainer = Trainer(config, Path(out), fabric, log)
+    trainer.resume()
+    trainer.run(config.steps if stop_after is None else min(config.steps, trainer.step + stop_after))
+    return trainer.folder
 
-    bare = build_model(config).to(memory_format=torch.channels_last)
-    ema = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)).to(fabric.device)
-    optimizer = torch.optim.AdamW(
-        bare.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-    )
-    state: dict[str, Any] = {"step": 0, "best": math.inf}
-    checkpoint = folder / "last.ckpt"
-    if checkpoint.exists():
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        try:
-            bare.load_state_dict(loaded["model"])
-            ema.load_state_dict(loaded["ema"])
-            optimizer.load_state_dict(loaded["optimizer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{checkpoint} is from another network; choose another folder ({error})") from error
-        state = {"step": int(loaded["step"]), "best": float(loaded["best"])}
-        if fabric.is_global_zero:
-            log(f"resuming {folder} at step {state['step']} of {config.steps}")
-    model, optimizer = fabric.setup(bare, optimizer)
 
-    def save(name: str) -> None:
-        # Written beside and moved: a run that is killed while saving leaves the older checkpoint whole.
-        path = folder / name
-        partial = path.with_suffix(".partial")
-        torch.save(
-            {
-                "model": bare.state_dict(),
-                "ema": ema.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": state["step"],
-                "best": state["best"],
-            },
-            partial,
+def build_model(config: TrainingConfig) -> VariationalDiffusion | Regression:
+    """The untrained model that a configuration describes, its weights fixed by the seed.
+
+    Raises:
+        SettingError: a network or schedule that cannot be built.
+    """
+    torch.manual_seed(config.seed)
+    try:
+        schedule = schedule_from_dict(config.schedule)
+        network = VDMUNet(**config.network, gamma_min=schedule.gamma_min, gamma_max=schedule.gamma_max)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
+    if config.task == "regression":
+        return Regression(network, schedule.gamma_min, schedule.gamma_max)
+    return VariationalDiffusion(network, schedule, config.prediction)
+
+
+class Trainer:
+    """One process of a run: the model, its average, the optimiser, and how far they are.
+
+    Attributes:
+        bare: the model as it is saved; `model` is the same as Fabric wrapped it.
+        average: the moving average of the weights, which is validated and shipped.
+        step: optimiser steps done.
+        best: the best validation so far.
+        description: what the weights mean, kept in checkpoints so that `resume` takes no other network's.
+    """
+
+    def __init__(self, config: TrainingConfig, folder: Path, fabric: Fabric, log: Log = print) -> None:
+        self.config, self.folder, self.fabric, self.log = config, folder, fabric, log
+        self.share = Share(fabric.global_rank, fabric.world_size)
+        self.slices = load_slices(config.data, config.train_subjects)
+        held_out = load_slices(config.data, config.validation_subjects)
+        self.held_out = held_out[:: max(1, len(held_out) // config.validation_slices)][: config.validation_slices]
+        self.bare = build_model(config)
+        network = self.bare.network
+        assert isinstance(network, VDMUNet)
+        check_sizes(config, network, (self.slices.shape[-2], self.slices.shape[-1]), self.share)
+        _make_folder(folder)
+
+        self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(self.bare, avg_fn=moving_average(config.ema_decay)).to(fabric.device)
+        optimizer = torch.optim.AdamW(
+            self.bare.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
-        partial.replace(path)
+        self.model, self.optimizer = fabric.setup(self.bare, optimizer)
+        self.step, self.best = 0, math.inf
+        self.mean_loss: float | None = None
+        self.description = _description(self.bare, network)
 
-    def note(**values: Any) -> None:
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as stream:
+    # Checkpoints.
+
+    def resume(self) -> None:
+        """Go on from `last.ckpt`, if there is one. Raises InputError, SettingError."""
+        path = self.folder / "last.ckpt"
+        if not path.exists():
+            return
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises nearly any type for a damaged file
+            hint = "Delete it, or choose another folder"
+            raise InputError(f"{path} cannot be read ({error!r:.200})", hint) from error
+        another, hint = f"{path} is from another network", "Choose another folder, or that network's configuration"
+        if not isinstance(loaded, dict) or loaded.get("description", self.description) != self.description:
+            raise SettingError(another, hint)
+        try:
+            # After `fabric.setup`: the optimiser's state goes where its weights are by now.
+            self.bare.load_state_dict(loaded["model"])
+            self.average.load_state_dict(loaded["ema"])
+            self.optimizer.load_state_dict(loaded["optimizer"])
+            self.step, self.best = int(loaded["step"]), float(loaded["best"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise SettingError(f"{another} ({error!s:.300})", hint) from error
+        self.mean_loss = loaded.get("mean_loss")
+        if self.fabric.is_global_zero:
+            self.log(f"resuming {self.folder} at step {self.step} of {self.config.steps}")
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint: beside and moved, so a run killed while saving leaves the older one whole.
+
+        Raises:
+            StorageError: no room or no right to write.
+        """
+        path = self.folder / name
+        partial = path.with_suffix(".partial")
+        state = {
+            "model": self.bare.state_dict(),
+            "ema": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "mean_loss": self.mean_loss,
+            "description": self.description,
+        }
+        try:
+            torch.save(state, partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of torch's
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"{path} cannot be written ({error})", "Make room, and run the same command") from error
+
+    # Steps.
+
+    def run(self, last: int) -> None:
+        """Train until `last` steps are done, reporting, validating and saving as the configuration says."""
+        begin, started = self.step, time.monotonic()
+        while self.step < last:
+            self.train_step()
+            if not self.fabric.is_global_zero:
+                continue
+            if self.step % LOG_EVERY == 0 or self.step == last:
+                self._report(begin, last, time.monotonic() - started)
+            self._look(self.step == self.config.steps)
+            if self.step % self.config.checkpoint_every == 0 or self.step == last:
+                self.save("last.ckpt")
+
+    def train_step(self) -> None:
+        """One optimiser step. Raises Diverged, on all processes alike, before it harms the weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        losses = self._losses()
+        self.optimizer.zero_grad()
+        of_schedule = schedule_gradients(self.bare, losses)
+        self.fabric.backward(losses.mean())
+        for parameter, gradient in of_schedule:
+            parameter.grad = self.fabric.all_reduce(gradient)
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
+        )
+        loss = float(self.fabric.all_reduce(losses.detach().mean()))
+        if not (math.isfinite(loss) and norm is not None and bool(torch.isfinite(norm))):
+            hint = f"Lower learning_rate ({self.config.learning_rate}) in the configuration"
+            raise Diverged(f"the loss is {loss} at step {self.step}, its gradient {norm}", hint)
+        self.optimizer.step()
+        self.average.update_parameters(self.bare)
+        self.step += 1
+        self.mean_loss = loss if self.mean_loss is None else 0.98 * self.mean_loss + 0.02 * loss
+
+    def _losses(self) -> Tensor:
+        config, share, device = self.config, self.share, self.fabric.device
+        if isinstance(self.bare, Regression):
+            return regression_losses(self.model, self.slices, config, self.step, share, device)
+        return prior_losses(self.model, self.bare.schedule, self.slices, config, self.step, share, device)
+
+    def _look(self, at_end: bool) -> None:
+        """Validation and the picture, when they are due."""
+        if self.step % self.config.validate_every == 0 or at_end:
+            scores = validate(self.average.module, self.held_out, self.config)
+            self._note(step=self.step, validation=scores)
+            self.log(f"step {self.step}  validation " + "  ".join(f"{name} {v:.4f}" for name, v in scores.items()))
+            if scores["total"] < self.best:
+                self.best = scores["total"]
+                self.save("best.ckpt")
+        if self.step % self.config.picture_every == 0 or at_end:
+            path = self.folder / f"samples-{self.step:06d}.png"
+            picture(self.average.module, self.held_out, path, self.config)
+
+    def _report(self, begin: int, last: int, seconds: float) -> None:
+        images, _ = _work(self.config, begin, self.step)
+        rate, left = images / max(seconds, 1e-9), seconds_left(self.config, begin, self.step, last, seconds)
+        done, loss = f"{self.step}/{self.config.steps}", self.mean_loss
+        self.log(f"step {done}  loss {loss:.5f}  {rate:.1f} images/s  {left / 60:.0f} min left")
+        now = learning_rate(self.config, self.step - 1)
+        self._note(step=self.step, loss=loss, images_per_second=rate, learning_rate=now)
+
+    def _note(self, **values: Any) -> None:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
 
-    last = config.steps if stop_after is None else min(config.steps, state["step"] + stop_after)
-    started, seen, mean_loss = time.monotonic(), 0, 0.0
-    while state["step"] < last:
-        step = state["step"]
-        phase = config.phase_at(step)
-        local = max(1, phase.batch // fabric.world_size)
-        generator = torch.Generator().manual_seed(stream_seed(config.seed, fabric.global_rank, step))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
 
-        if config.task == "regression":
-            whole = min(slices.shape[-2:])
-            images, positions = draw_batch(slices, local, whole, generator)
-            filled, images, positions, fraction = regression_batch(
-                images, positions, phase.crop, config.measured, generator
-            )
-            filled, images, positions, fraction = (
-                value.to(fabric.device) for value in (filled, images, positions, fraction)
-            )
-            losses = (model(filled, fraction, positions) - images).abs().flatten(1).mean(1)
-        else:
-            images, positions = draw_batch(slices, local, phase.crop, generator)
-            noise = torch.randn(images.shape, generator=generator)
-            # The same offset on every rank, then this rank's share: the whole batch covers [0, 1] evenly.
-            shared = torch.Generator().manual_seed(stream_seed(config.seed, 2**20, step))
-            times = low_discrepancy(local * fabric.world_size, shared)
-            times = times[fabric.global_rank * local : (fabric.global_rank + 1) * local]
-            if config.loss == "v":
-                times = phase.noise_levels.gammas(times, bare.schedule.gamma_min, bare.schedule.gamma_max)
-            images, positions, noise, times = (value.to(fabric.device) for value in (images, positions, noise, times))
-            losses = model(images, noise, times, config.loss, positions)
-
-        loss = losses.mean()
-        if not torch.isfinite(loss):
-            raise Diverged(f"the loss is {loss.item()} at step {step}; lower learning_rate ({config.learning_rate})")
-        optimizer.zero_grad()
-        interior = _schedule_gradients(bare, losses)
-        fabric.backward(loss)
-        for parameter, gradient in interior:
-            parameter.grad = fabric.all_reduce(gradient)  # type: ignore[assignment]
-        fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False)
-        optimizer.step()
-        ema.update_parameters(bare)
-        state["step"] = step = step + 1
-        seen += len(losses) * fabric.world_size
-        mean_loss = loss.item() if step == 1 else 0.98 * mean_loss + 0.02 * loss.item()
-
-        if not fabric.is_global_zero:
-            continue
-        if step % 20 == 0 or step == last:
-            rate = seen / (time.monotonic() - started)
-            left = _seconds_left(config, step, last, rate)
-            log(f"step {step}/{config.steps}  loss {mean_loss:.5f}  {rate:.1f} images/s  {left / 60:.0f} min left")
-            note(step=step, loss=mean_loss, images_per_second=rate, learning_rate=learning_rate(config, step))
-        if step % config.validate_every == 0 or step == config.steps:
-            scores = validate(ema.module, held_out, config)
-            note(step=step, validation=scores)
-            log(f"step {step}  validation " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-            if scores["total"] < state["best"]:
-                state["best"] = scores["total"]
-                save("best.ckpt")
-        if step % config.picture_every == 0 or step == config.steps:
-            picture(ema.module, held_out, folder / f"samples-{step:06d}.png", config)
-        if step % config.checkpoint_every == 0 or step == last:
-            save("last.ckpt")
-    return folder
-
-
-def _schedule_gradients(model: nn.Module, losses: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-    """The learned schedule's own gradient: of the loss's variance, not of its mean (2107.00630, section 4.2).
-
-    With pinned ends the mean does not depend on the interior in continuous time; `E[loss^2]` does, and minimising it
-    makes the estimate of the bound, and so the training, less noisy.
-    """
-    schedule = getattr(model, "schedule", None)
-    parameters = [] if schedule is None else list(schedule.parameters())
-    if not parameters:
-        return []
-    gradients = torch.autograd.grad(losses.square().mean(), parameters, retain_graph=True, allow_unused=True)
-    return [(p, g) for p, g in zip(parameters, gradients) if g is not None]
-
-
-def _seconds_left(config: TrainingConfig, step: int, last: int, rate: float) -> float:
-    images, passed = 0, 0
+def check_sizes(config: TrainingConfig, network: VDMUNet, image: tuple[int, int], share: Share) -> None:
+    """Raises SettingError where crops, matrices or batches do not go with the network, the images or the machine."""
+    multiple, whole = network.multiple, min(image)
+    if image[0] % multiple or image[1] % multiple:
+        hint = "Crop or pad the images of the archive"
+        raise SettingError(f"the images have {image[0]}x{image[1]} pixels, not multiples of {multiple}", hint)
     for phase in config.phases:
-        begin, passed = passed, passed + phase.steps
-        images += phase.batch * max(0, min(last, passed) - max(step, begin))
-    return images / max(rate, 1e-9)
+        if phase.crop % multiple or phase.crop > whole:
+            hint = f"Use a multiple of {multiple}, at most {whole}"
+            raise SettingError(f"crop = {phase.crop} does not go with the network and the images", hint)
+        if phase.batch % share.processes:
+            hint = f"Use a multiple of {share.processes}, or other devices"
+            raise SettingError(f"batch = {phase.batch} cannot be shared among {share.processes} processes", hint)
+    for matrix in config.measured if config.task == "regression" else ():
+        if max(matrix) > whole:
+            hint = f"Use matrices of at most {whole}x{whole}"
+            raise SettingError(f"measured = {matrix[0]}x{matrix[1]} does not fit into the images", hint)
 
 
-def validate(model: nn.Module, held_out: Tensor, config: TrainingConfig) -> dict[str, float]:
-    """Validation of the averaged model, always on the same noise: the bound in bits a pixel, or the mean absolute error."""
-    generator = torch.Generator().manual_seed(stream_seed(config.seed, 2**21))
-    if isinstance(model, VariationalDiffusion):
-        with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled="bf16" in config.precision):
-            return model.bits_per_dimension(held_out, generator)
-    assert isinstance(model, Regression)
-    model.eval()
-    scores, device = {}, next(model.parameters()).device
-    with torch.no_grad():
-        for matrix in config.measured:
-            x = from_levels(held_out).to(device)
-            fraction = torch.full((1,), (matrix[0] * matrix[1] / (x.shape[-2] * x.shape[-1])) ** 0.5, device=device)
-            error = [(model(zero_filled(part, matrix), fraction) - part).abs().mean() for part in x.split(16)]
-            scores[f"{matrix[0]}x{matrix[1]}"] = torch.stack(error).mean().item()
-    return {**scores, "total": sum(scores.values()) / len(scores)}
+def seconds_left(config: TrainingConfig, begin: int, step: int, last: int, seconds: float) -> float:
+    """From the time that the steps from `begin` to `step` took: a step costs as much as its batch has pixels."""
+    return seconds * _work(config, step, last)[1] / max(1, _work(config, begin, step)[1])
 
 
-def picture(model: nn.Module, held_out: Tensor, path: Path, config: TrainingConfig, steps: int = 30) -> None:
-    """Eight samples of the averaged model (or zero-filled, restored and true slices) as one PNG."""
-    from PIL import Image
+def _work(config: TrainingConfig, begin: int, end: int) -> tuple[int, int]:
+    """Images and pixels in the steps from `begin` to `end`."""
+    images, pixels, first = 0, 0, 0
+    for phase in config.phases:
+        steps = max(0, min(end, first + phase.steps) - max(begin, first))
+        images, pixels = images + steps * phase.batch, pixels + steps * phase.batch * phase.crop**2
+        first += phase.steps
+    return images, pixels
 
-    size = (held_out.shape[-2], held_out.shape[-1])
-    device = next(model.parameters()).device
-    model.eval()
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled="bf16" in config.precision):
-        if isinstance(model, VariationalDiffusion):
-            draw = SampleNoise([stream_seed(config.seed, 2**22, i) for i in range(8)], (1, *size), device)
-            denoise = Denoiser(model.network, model.prediction, static_clip())
-            images = sample(denoise, draw(), step_gammas(model.schedule, steps), draw, "ddim", eta=0.5)
-        else:
-            truth = from_levels(held_out[:: max(1, len(held_out) // 3)][:3]).to(device)
-            filled = zero_filled(truth, config.measured[0])
-            fraction = torch.full((1,), (config.measured[0][0] * config.measured[0][1] / (size[0] * size[1])) ** 0.5)
-            images = torch.cat([filled, model(filled, fraction.to(device)), truth])
-    tiles = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, 0]
-    Image.fromarray(torch.cat(list(tiles), dim=1).numpy()).save(path)
+
+def _description(model: VariationalDiffusion | Regression, network: VDMUNet) -> dict[str, Any]:
+    """What the weights of a checkpoint mean: equal shapes do not make an equal network."""
+    if isinstance(model, Regression):
+        return {"task": "regression", "network": network.settings}
+    of_prior = {"prediction": model.prediction, "schedule": model.schedule.to_dict()}
+    return {"task": "prior", "network": network.settings, **of_prior}
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made ({error.strerror})", "Choose another folder") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,11 @@ def zero_filled(images: Tensor, matrix: tuple[int, int]) -> Tensor:
     return ifft2c(fft2c(images) * mask).real
 
 
+def measured_fraction(matrix: tuple[int, int], full: tuple[int, int]) -> float:
+    """Measured lines over full lines, 0 to 1: the geometric mean of the two axes."""
+    return math.sqrt(matrix[0] * matrix[1] / (full[0] * full[1]))
+
+
 class Regression(nn.Module):
     """`zero-filled image + network(zero-filled image, measured fraction)`, trained by the mean absolute error.
 
@@ -27,7 +33,13 @@ class Regression(nn.Module):
         self.network, self.gamma_min, self.gamma_max = network, gamma_min, gamma_max
 
     def forward(self, zero_filled: Tensor, fraction: Tensor, position: Tensor | None = None) -> Tensor:
-        """Args: zero_filled (B, 1, H, W) in [-1, 1]; fraction (B,), measured lines over full lines, 0 to 1."""
+        """The restored images, (B, 1, H, W).
+
+        Args:
+            zero_filled: (B, 1, H, W) in [-1, 1].
+            fraction: (B,) or (1,), `measured_fraction`.
+            position: (B or 1, 2, H, W) coordinates of crops; by default the whole field of view.
+        """
         gamma = self.gamma_min + (self.gamma_max - self.gamma_min) * fraction
         residual: Tensor = self.network(zero_filled, gamma, None, position)
         return zero_filled + residual
@@ -36,12 +48,22 @@ class Regression(nn.Module):
 def regression_batch(
     images: Tensor, positions: Tensor, crop: int, matrices: Sequence[tuple[int, int]], generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Whole images to a training batch of crops: zero-filled, full (B, 1, crop, crop), positions, fractions (B,)."""
+    """Whole images to a training batch of crops.
+
+    Args:
+        images: (B, 1, H, W) in [-1, 1], with their coordinates `positions` (B, 2, H, W).
+        crop: pixels of the square that is cut out, the same for all.
+        matrices: measured matrices to choose from, at random for each image.
+
+    Returns:
+        Zero-filled images and full ones (B, 1, crop, crop), positions (B, 2, crop, crop), fractions (B,).
+    """
     size = (images.shape[-2], images.shape[-1])
     # An image's zero filling needs the whole image; the crop comes after it.
     choice = torch.randint(len(matrices), (len(images),), generator=generator)
-    filled = torch.stack([zero_filled(image, matrices[int(i)]) for image, i in zip(images, choice)])
-    fraction = torch.tensor([(matrices[int(i)][0] * matrices[int(i)][1]) ** 0.5 for i in choice]) / (size[0] * size[1]) ** 0.5
+    chosen = [matrices[int(i)] for i in choice]
+    filled = torch.stack([zero_filled(image, matrix) for image, matrix in zip(images, chosen, strict=True)])
+    fraction = torch.tensor([measured_fraction(matrix, size) for matrix in chosen])
     y = int(torch.randint(size[0] - crop + 1, (), generator=generator))
     x = int(torch.randint(size[1] - crop + 1, (), generator=generator))
     window = (..., slice(y, y + crop), slice(x, x + crop))

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.denoiser import per_sample, to_eps, to_x0
+from ..diffusion.denoiser import per_sample, to_eps
 from ..diffusion.schedule import Schedule, alpha, sigma
+from ..errors import SettingError
+from ..settings import shown
 
 LEVELS = 256
 
@@ -39,9 +41,9 @@ def reconstruction_loss(x: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:
     spread = torch.exp(gamma_0 / 2)  # sigma_0 / alpha_0
     z0 = x + spread * noise
     levels = from_levels(torch.arange(LEVELS, device=x.device))
-    # One level at a time would be slow and all at once large: 256 numbers a pixel, so an image at a time.
     losses = []
-    for image, true in zip(z0.flatten(1), x.flatten(1)):
+    # A batch at once would be 256 numbers a pixel: an image at a time.
+    for image, true in zip(z0.flatten(1), x.flatten(1), strict=True):
         logits = -0.5 * ((image[:, None] - levels) / spread) ** 2
         index = ((true + 1) * (LEVELS - 1) / 2).round().long().clamp(0, LEVELS - 1)
         losses.append(nn.functional.cross_entropy(logits, index, reduction="sum"))
@@ -60,22 +62,41 @@ class NoiseLevels:
 
     Guided super-resolution decides its detail at low and middle noise, while the bound spreads its effort over all
     levels; `uniform_share` keeps every level trained.
+
+    Attributes:
+        mean, std: of the normal density, in gamma; it is cut at the schedule's ends.
+        uniform_share: weight of the uniform density, 0 to 1.
+
+    Raises:
+        SettingError: a value outside its range.
     """
 
     mean: float = -2.5
     std: float = 2.5
     uniform_share: float = 0.2
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("mean", -50.0, 50.0), ("std", 0.01, 50.0), ("uniform_share", 0.0, 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                hint = f"Give a number from {low:g} to {high:g}"
+                raise SettingError(f"{name} = {shown(value)} of noise_levels is outside its range", hint)
+
     def gammas(self, u: Tensor, gamma_min: float, gamma_max: float) -> Tensor:
-        """Uniform numbers in [0, 1] to gammas of this density, by its inverse distribution function."""
+        """Uniform numbers in [0, 1], (B,), to gammas of this density, by its inverse distribution function."""
         grid = torch.linspace(gamma_min, gamma_max, 2001, dtype=torch.float64)
         normal = 0.5 * (1 + torch.erf((grid - self.mean) / (self.std * math.sqrt(2))))
-        normal = (normal - normal[0]) / (normal[-1] - normal[0])
+        if self.uniform_share < 1 and not normal[-1] > normal[0]:
+            raise SettingError(
+                f"noise_levels of mean {self.mean:g} and std {self.std:g} are outside {gamma_min:g} to {gamma_max:g}",
+                "Move the mean between the schedule's ends",
+            )
+        normal = (normal - normal[0]) / (normal[-1] - normal[0]).clamp(min=1e-300)
         uniform = (grid - gamma_min) / (gamma_max - gamma_min)
         cdf = self.uniform_share * uniform + (1 - self.uniform_share) * normal
         position = torch.searchsorted(cdf, u.double().clamp(0, 1)).clamp(1, len(grid) - 1)
         low, high = cdf[position - 1], cdf[position]
-        fraction = ((u.double() - low) / (high - low)).clamp(0, 1)
+        fraction = ((u.double() - low) / (high - low).clamp(min=1e-300)).clamp(0, 1)
         return torch.lerp(grid[position - 1], grid[position], fraction).float()
 
 
@@ -86,26 +107,36 @@ class VariationalDiffusion(nn.Module):
         network: `(z, gamma, condition, position) -> prediction`.
         schedule: gamma(t), learned or fixed.
         prediction: 'eps', 'v' or 'x0'.
+
+    Raises:
+        ValueError: an unknown prediction.
     """
 
     def __init__(self, network: nn.Module, schedule: Schedule, prediction: str = "v") -> None:
         super().__init__()
+        if prediction not in ("eps", "v", "x0"):
+            raise ValueError(f"prediction {prediction!r} is unknown; use 'eps', 'v' or 'x0'")
         self.network, self.schedule, self.prediction = network, schedule, prediction
 
     def eps_error(
         self, x: Tensor, noise: Tensor, gamma: Tensor, position: Tensor | None = None, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Squared errors summed per image, each (B,): of the noise, and of v (`|v - v_hat|^2 = |eps - eps_hat|^2 / alpha^2`)."""
+        """Squared errors summed per image, each (B,): of the noise, and of v.
+
+        `|v - v_hat|^2 = |eps - eps_hat|^2 / alpha^2`, whichever of them the network predicts.
+
+        Args:
+            x, noise: (B, C, H, W).
+            gamma: (B,).
+            position, condition: as the network takes them.
+        """
         a, s = per_sample(alpha(gamma), x), per_sample(sigma(gamma), x)
         z = a * x + s * noise
         prediction = self.network(z, gamma, condition, position).float()
         if self.prediction == "v":
             v_error = (a * noise - s * x - prediction).square().flatten(1).sum(1)
             return v_error * alpha(gamma) ** 2, v_error
-        if self.prediction == "eps":
-            eps = prediction
-        else:
-            eps = to_eps(to_x0(prediction, self.prediction, z, gamma), z, gamma)
+        eps = prediction if self.prediction == "eps" else to_eps(prediction, z, gamma)
         error = (noise - eps).square().flatten(1).sum(1)
         return error, error / alpha(gamma) ** 2
 
@@ -119,7 +150,10 @@ class VariationalDiffusion(nn.Module):
             t: (B,) uniform in [0, 1].
             steps: 0 for continuous time, `1/2 gamma'(t) |..|^2`; else T, `T/2 expm1(gamma_t - gamma_s) |..|^2`
                 with t rounded up to a multiple of 1/T.
+            position: coordinates of crops.
         """
+        if steps < 0:
+            raise ValueError(f"steps = {steps} is below 0")
         if steps == 0:
             with torch.enable_grad():
                 t = t.detach().requires_grad_(True)
