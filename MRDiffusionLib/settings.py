@@ -94,7 +94,7 @@ class SuperResolutionSettings:
         ),
     )
     eta: float = setting(
-        0.85,
+        1.0,
         label="Stochasticity",
         tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
         minimum=0.0,
