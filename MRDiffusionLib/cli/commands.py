@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeviceError, InputError, PackError, SettingError
+from ..errors import DeviceError, InputError, PackError, SettingError, UserError
 from ..packs import PackInfo, find_pack, scan_packs, user_folder, verify_pack
 from ..worker.protocol import to_json
 
@@ -112,13 +112,9 @@ def train(options: argparse.Namespace) -> None:
 
     from ..tasks.device import resolve_device
     from ..training.config import read_config
-    from ..training.loop import Diverged
     from ..training.loop import train as run_training
 
-    try:
-        config = read_config(config_path)
-    except ValueError as error:
-        raise SettingError(str(error), "Correct the configuration") from error
+    config = read_config(config_path)
     resolve_device(options.accelerator)
     try:
         run_training(
@@ -135,13 +131,10 @@ def train(options: argparse.Namespace) -> None:
     except MisconfigurationException as error:
         what = f"{options.devices} x {options.accelerator}"
         raise DeviceError(f"training cannot use {what}: {error}", "Use --accelerator cpu") from error
-    except FileNotFoundError as error:
-        hint = "The configuration names it: see `data`"
-        raise InputError(f"{error.filename or error} does not exist", hint) from error
-    except Diverged as error:
-        raise SettingError(str(error)) from error
-    except ValueError as error:
-        raise SettingError(str(error), "Correct the configuration, or choose another --out") from error
+    except UserError:
+        raise
+    except ValueError as error:  # of Lightning Fabric, for devices
+        raise SettingError(str(error), "Choose other --devices, or another --accelerator") from error
 
 
 def worker(_: argparse.Namespace) -> None:
