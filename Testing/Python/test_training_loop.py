@@ -224,6 +224,27 @@ def test_bf16_trains_too(make, tmp_path):
     assert np.isfinite(checkpoint["best"])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_rounds_nothing_before_the_network(make, tmp_path, monkeypatch, kind):
+    """The smallest noise, 0.001, is below bfloat16's step of 0.004 near 1: the network must see what float32 gives."""
+    seen: dict[str, list[Tensor]] = {"32-true": [], "bf16-mixed": []}
+    real = loop.Trainer.train_step
+    for precision, inputs in seen.items():
+
+        def step(self: Trainer, inputs: list[Tensor] = inputs) -> None:
+            def look(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+                inputs.extend(value for value in given if value is not None)
+
+            with self.bare.network.register_forward_pre_hook(look):
+                real(self)
+
+        monkeypatch.setattr(loop.Trainer, "train_step", step)
+        train(make(precision=precision, **KINDS[kind]), tmp_path / precision, accelerator="cpu", stop_after=1)
+    assert len(seen["32-true"]) == 3
+    for exact, half in zip(*seen.values()):
+        assert exact.dtype == half.dtype == torch.float32 and torch.equal(exact, half)
+
+
 # It repeats itself.
 
 
