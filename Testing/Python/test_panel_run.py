@@ -130,7 +130,8 @@ def test_result_takes_over_transform_display_and_place(panel: Any, scene: Any) -
     hierarchy.CreateItem(study, low)
     colours = slicer.vtkMRMLColorTableNode()
     colours.SetTypeToWarm1()
-    colours.SetSingletonTag("FileInferno.txt")  # the application has it from a file
+    colours.SetSingletonTag("FileInferno.txt")  # the application has it from a file,
+    colours.SaveWithSceneOff()  # and leaves it out of saved scenes; a singleton also outlives this test
     scene.AddNode(colours)
     panel.parameters.samples = 2
     select(panel, low)
