@@ -11,8 +11,6 @@ from MRDiffusionLib.settings import SuperResolutionSettings
 from .text import _
 
 SMALLEST_MATRIX = 8
-PIXEL_SIZE_TOLERANCE = 0.15
-"""Relative difference to a pack's pixel size above which a person is warned."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Parameters:
         spacing, (columns, rows, _slices) = self.input_volume.GetSpacing(), self._size()
         wanted = self.settings.matrix
         pixel = (spacing[1] * rows / wanted[0], spacing[0] * columns / wanted[1])
-        if all(abs(p - seen) <= PIXEL_SIZE_TOLERANCE * seen for p, seen in zip(pixel, self.pack.pixel_size_mm)):
+        if not self.pack.unseen_pixel_sizes(pixel):
             return ""
         text = _("The result's pixels would be {pixel} mm; this pack has seen {seen} mm: detail may be invented.")
         return text.format(pixel=_by(pixel), seen=_by(self.pack.pixel_size_mm))

@@ -38,6 +38,10 @@ _SCHEDULES: dict[str, tuple[str, ...]] = {
 }
 
 
+PIXEL_SIZE_TOLERANCE = 0.15
+"""Relative difference to a pack's pixel size above which a person is warned."""
+
+
 @dataclass(frozen=True)
 class PackInfo:
     """What a pack says about itself.
@@ -95,6 +99,11 @@ class PackInfo:
         fold: int = self.network["fold"]
         levels = len(self.network["channels"])
         return fold << (levels - 1)
+
+    def unseen_pixel_sizes(self, pixel_mm: tuple[float, float]) -> list[int]:
+        """The axes (0 rows, 1 columns) whose spacing is far from the training images' (`PIXEL_SIZE_TOLERANCE`)."""
+        trained = self.pixel_size_mm
+        return [a for a in (0, 1) if abs(pixel_mm[a] - trained[a]) > PIXEL_SIZE_TOLERANCE * trained[a]]
 
     def to_json(self) -> dict[str, Any]:
         """The content of pack.json."""

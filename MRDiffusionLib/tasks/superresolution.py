@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from . import OnPreview, OnProgress
 
 ROLE = "low_resolution"
-PIXEL_SIZE_TOLERANCE = 0.15
-"""Relative difference to the pack's pixel size above which a person is warned."""
 
 
 def run(request: Request, cache: PackCache, progress: OnProgress | None, preview: OnPreview | None) -> Result:
@@ -292,15 +290,12 @@ def _check(low: Acquisition, settings: SuperResolutionSettings, model: Model) ->
 
 def _warnings(geometry: Geometry, settings: SuperResolutionSettings, model: Model) -> tuple[str, ...]:
     """Sentences on what the pack has not seen."""
-    sentences = []
-    refined = geometry.refined(settings.matrix)
-    for axis, name, trained in ((1, "row", model.info.pixel_size_mm[0]), (0, "column", model.info.pixel_size_mm[1])):
-        size = refined.spacing[axis]
-        if abs(size - trained) > PIXEL_SIZE_TOLERANCE * trained:
-            sentences.append(
-                f"The result's {name} spacing of {size:.2f} mm differs from the {trained:.2f} mm that pack "
-                f"{model.info.name} was trained on: detail may be invented."
-            )
+    columns, rows, _ = geometry.refined(settings.matrix).spacing
+    sentences = [
+        f"The result's {('row', 'column')[axis]} spacing of {(rows, columns)[axis]:.2f} mm differs from the "
+        f"{model.info.pixel_size_mm[axis]:.2f} mm that pack {model.info.name} was trained on: detail may be invented."
+        for axis in model.info.unseen_pixel_sizes((rows, columns))
+    ]
     if settings.weight < 1:
         sentences.append(f"The data weight is {settings.weight:g}: the result may disagree with the measured image.")
     return tuple(sentences)

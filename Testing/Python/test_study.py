@@ -32,8 +32,8 @@ def data(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     head = ((y / 0.8) ** 2 + (x / 0.6) ** 2 < 1) * (120 + 60 * np.sin(9 * x) * np.cos(7 * y))
-    images = np.stack([head * (0.5 + 0.01 * n) for n in range(40)] * 8).astype(np.uint8)
-    np.savez(folder / "axial128_u8.npz", images=images, subject=np.repeat(np.arange(53, 61), 40))
+    images = np.concatenate([[head * (0.5 + 0.01 * n) * size for n in range(40)] for size in np.linspace(1, 0.8, 8)])
+    np.savez(folder / "axial128_u8.npz", images=images.astype(np.uint8), subject=np.repeat(np.arange(53, 61), 40))
     return tmp_path / "data"
 
 
