@@ -9,6 +9,7 @@ A schedule is a module that maps time `t` in [0, 1] (0 clean, 1 noise) to gamma,
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Any
 
@@ -29,7 +30,7 @@ def sigma(gamma: Tensor) -> Tensor:
     return torch.sigmoid(gamma).sqrt()
 
 
-class Schedule(nn.Module):
+class Schedule(nn.Module, abc.ABC):
     """`gamma(t)` for `t` in [0, 1], any shape; subclasses implement `forward`."""
 
     name = ""
@@ -40,8 +41,9 @@ class Schedule(nn.Module):
             raise ValueError(f"gamma_min = {gamma_min} and gamma_max = {gamma_max} are not finite and increasing")
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
 
+    @abc.abstractmethod
     def forward(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+        """`gamma(t)`, of t's shape and type, increasing from `gamma_min` to `gamma_max`."""
 
     def time_of(self, gamma: Tensor) -> Tensor:
         """The `t` in [0, 1] at which the schedule has this gamma, by bisection (schedules are monotone); float64.
