@@ -192,8 +192,9 @@ def k_space_report(image: Tensor, measurement: Measurement) -> dict[str, float]:
     samples = measurement.mask.sum() * len(image)
     residual = float((measurement.residual(image).abs().square().sum() / samples).sqrt())
     signal = float((measurement.k_space.abs().square().sum() / samples).sqrt())
-    phased = image if measurement.phase is None else image * torch.exp(1j * measurement.phase)
-    energy = fft2c(phased - image.mean(dim=(-2, -1), keepdim=True)).abs().square()
+    varying = image - image.mean(dim=(-2, -1), keepdim=True)
+    phased = varying if measurement.phase is None else varying * torch.exp(1j * measurement.phase)
+    energy = fft2c(phased).abs().square()
     outside = float((energy * ~measurement.mask).sum() / energy.sum().clamp(min=1e-30))
     return {
         "residual": residual,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import Step, partial_start, sample, step_gammas
-from ..errors import InputError, SettingError
+from ..errors import InputError, PackError, SettingError
 from ..imaging.geometry import Geometry
 from ..imaging.volume import Volume
 from ..physics.guidance import k_space_guide
@@ -267,7 +267,12 @@ def _some_slices(geometry: Geometry, slices: tuple[int, ...]) -> Geometry:
 
 
 def _check(low: Acquisition, settings: SuperResolutionSettings, model: Model) -> None:
-    """Refuse what cannot give a sensible result. Raises InputError, SettingError."""
+    """Refuse what cannot give a sensible result. Raises InputError, SettingError, PackError."""
+    if model.info.task != "superresolution":
+        raise PackError(
+            f"pack {model.info.name} is for the task {model.info.task}, not for superresolution",
+            "Choose another pack: python -m MRDiffusionLib packs list",
+        )
     _, rows, columns = low.magnitude.shape
     if float(low.magnitude.min()) == float(low.magnitude.max()):
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,14 @@ def test_a_missing_pack_or_device_is_named(tiny_pack: Path, low: Path, cache: Pa
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match=r"cuda is not available.*--device cpu"):
             run(replace(request(tiny_pack, low), device="cuda"), cache=cache)
+
+
+def test_a_pack_for_another_task_is_refused(tiny_pack: Path, low: Path, tmp_path: Path, cache: PackCache) -> None:
+    other = Path(shutil.copytree(tiny_pack, tmp_path / "baseline"))
+    described = json.loads((other / "pack.json").read_text())
+    (other / "pack.json").write_text(json.dumps({**described, "name": "baseline", "task": "regression"}))
+    with pytest.raises(PackError, match="pack baseline is for the task regression"):
+        run(request(other, low), cache=cache)
 
 
 def test_a_field_of_view_that_the_pack_has_not_seen_gives_a_warning(
