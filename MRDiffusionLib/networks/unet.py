@@ -97,6 +97,15 @@ class VDMUNet(nn.Module):
         """Height and width must be multiples of this."""
         return self.fold * 2 ** (len(self.settings["channels"]) - 1)
 
+    @property
+    def inputs(self) -> list[str]:
+        """A name for every input channel of the first convolution, in its order."""
+        images, conditions = range(self.settings["image_channels"]), range(self.settings["condition_channels"])
+        names = [f"z{c}" for c in images]
+        names += [f"{f} 2^{n} z{c}" for n in self.fourier_exponents for f in ("sin", "cos") for c in images]
+        names += [f"condition{c}" for c in conditions]
+        return [f"{name} pixel {k}" for name in names for k in range(self.fold**2)] + ["row", "column"]
+
     def forward(
         self, z: Tensor, gamma: Tensor, condition: Tensor | None = None, position: Tensor | None = None
     ) -> Tensor:

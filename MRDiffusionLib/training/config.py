@@ -46,6 +46,7 @@ class TrainingConfig:
             the full one, the baseline of the evidence).
         loss: of the prior: 'v', 'bound' or 'bound-T' with an integer T (`vdm.VariationalDiffusion`).
         prediction: of the prior: 'v', 'eps' or 'x0'.
+        start: name or folder of a pack whose weights the run begins with; empty for weights drawn by the seed.
         network: arguments of `networks.unet.VDMUNet`.
         schedule: description for `diffusion.schedule_from_dict`.
         learning_rate, warmup_steps, weight_decay, gradient_clip: of AdamW (`optimisation.learning_rate`).
@@ -68,6 +69,7 @@ class TrainingConfig:
     task: str = "prior"
     loss: str = "v"
     prediction: str = "v"
+    start: str = ""
     network: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     learning_rate: float = 4e-4
@@ -169,6 +171,8 @@ def config_from(values: Any) -> TrainingConfig:
     for name in ("name", "data"):
         if not isinstance(values[name], str) or not values[name]:
             raise SettingError(f"{name} = {shown(values[name])} is not a text")
+    if not isinstance(values.get("start", ""), str):
+        raise SettingError(f"start = {shown(values['start'])} is not a text", "Name a pack, or leave it out")
     for name in ("network", "schedule"):
         if not isinstance(values.get(name, {}), dict):
             raise SettingError(f"{name} = {shown(values[name])} is not names with values")

@@ -26,6 +26,7 @@ from .config import TrainingConfig
 from .data import load_slices
 from .optimisation import learning_rate, moving_average, schedule_gradients
 from .regression import Regression
+from .start import start_from
 from .validation import picture, validate
 from .vdm import VariationalDiffusion
 
@@ -109,6 +110,8 @@ class Trainer:
         self.bare = build_model(config)
         network = self.bare.network
         assert isinstance(network, VDMUNet)
+        if config.start and not (folder / "last.ckpt").exists():
+            start_from(network, config.start)
         check_sizes(config, network, (self.slices.shape[-2], self.slices.shape[-1]), self.share)
         _make_folder(folder)
 

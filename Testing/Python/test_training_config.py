@@ -100,6 +100,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"measured": [9, 9]}, "measured = 9"),
     ({"measured": [[9, 0]]}, "measured = 0"),
     ({"name": ""}, "name = ''"),
+    ({"start": None}, "start = None"),
     ({"data": 3}, "data = 3"),
 ]
 
