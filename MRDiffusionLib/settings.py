@@ -58,6 +58,7 @@ class SuperResolutionSettings:
         label="Guidance",
         tip="How the measured centre of k-space steers the sampling.",
         choices=(
+            ("conditional", "shows the network the measurement without added noise; for packs trained so"),
             ("projection", "corrects each predicted image in k-space, weighted by the noise (DDNM, DiffPIR)"),
             ("replacement", "mixes the noisy image with the equally noisy measurement (the VDM paper's lambda)"),
             ("gradient", "follows the gradient of the data misfit through the network; slow (DPS)"),

@@ -10,10 +10,10 @@ from pathlib import Path
 import slicer.util
 
 import MRDiffusionLib
+from MRDiffusionLib.worker.backend import LIBRARIES
 
 from .text import _
 
-NEEDED = ("torch", "monai", "SimpleITK", "safetensors", "einops")
 TORCH = ">=2.8"
 BUNDLED = ("numpy", "scipy", "SimpleITK", "pydicom")
 """Slicer's own: pip must not replace them, or Slicer breaks."""
@@ -22,7 +22,7 @@ BUNDLED = ("numpy", "scipy", "SimpleITK", "pydicom")
 def missing() -> list[str]:
     """Names of the libraries that are not installed; they are looked up, not imported."""
     importlib.invalidate_caches()
-    return [name for name in NEEDED if find_spec(name) is None]
+    return [name for name in LIBRARIES if find_spec(name) is None]
 
 
 def requirements_file() -> Path:

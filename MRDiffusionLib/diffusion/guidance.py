@@ -25,7 +25,7 @@ class Guide:
         return x0
 
     def correct_state(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """Correct the noisy state after a step to noise level `gamma` (scalar tensor; -inf after the last step)."""
+        """Correct the noisy state at noise level `gamma` (scalar tensor): the first and after each step; last -inf."""
         return z
 
 

@@ -159,6 +159,7 @@ def sample(
     # Steps in gamma are small differences of large numbers, so they are kept in float64; images keep z's type.
     levels = gammas.to(torch.float64)
     previous: Previous | None = None
+    z = guide.correct_state(z, levels[0])
     for i in range(len(levels) - 1):
         gamma_t, gamma_s = levels[i], levels[i + 1]
         with torch.set_grad_enabled(guide.needs_gradient):

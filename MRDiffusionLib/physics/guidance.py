@@ -1,5 +1,7 @@
-"""Guides that hold the sampling to a k-space measurement; `lambda` (`weight`) in [0, 1] for all three.
+"""Guides that hold the sampling to a k-space measurement; `lambda` (`weight`) in [0, 1] for all of them.
 
+    conditional   keeps the measured band of the noisy state free of noise, so that the network sees what was measured;
+                  lambda is the share of the measurement at every step. For priors that were trained with such bands.
     replacement   mixes the noisy state with the equally noisy measurement; lambda is the share of the measurement at
                   every step (seed 002; Song et al. 2111.08005). Small lambdas add up over many steps.
     projection    corrects the predicted clean image; lambda is the share of the way to the data-consistent image
@@ -19,6 +21,8 @@ from ..diffusion.guidance import Guide
 from ..diffusion.samplers import Draw
 from ..diffusion.schedule import alpha, sigma
 from .kspace import Measurement
+
+METHODS = ("conditional", "projection", "replacement", "gradient")
 
 
 def noise_ratio(measurement: Measurement, gamma: Tensor) -> float:
@@ -66,6 +70,25 @@ class Projection(Guide):
         return x0 + gain * self.measurement.adjoint(self.measurement.residual(x0))
 
 
+class Conditional(Guide):
+    """`z <- z + lambda A^T (alpha y - A z)` where `sigma >= alpha s`: the diffusion runs outside the measured band.
+
+    A measurement `y = x + s n` is itself a state of the diffusion, at the noise level where `sigma = alpha s`. Above
+    that level the band holds `alpha y`, with no more noise than was measured (none for exact data); below it the band
+    is denoised with the rest. A denoiser that is right for such states (`training.batches.spare_centre`) makes this
+    the reverse diffusion of the posterior; `projection` and `replacement` show it a band as noisy as the rest.
+    """
+
+    def __init__(self, measurement: Measurement, weight: float) -> None:
+        self.measurement, self.weight = measurement, weight
+
+    def correct_state(self, z: Tensor, gamma: Tensor) -> Tensor:
+        a, s = alpha(gamma).to(z.dtype), sigma(gamma)
+        if self.weight == 0 or s < alpha(gamma) * self.measurement.noise:
+            return z
+        return z + self.weight * self.measurement.adjoint(a * self.measurement.k_space - self.measurement.forward(z))
+
+
 class Gradient(Guide):
     """`x0 <- x0 + lambda mu d / (1 + rho)`, with `d = J^T A^T (y - A x0)` and `J = d x0 / d z`.
 
@@ -96,10 +119,12 @@ class Gradient(Guide):
 
 def k_space_guide(method: str, measurement: Measurement, weight: float, draw: Draw) -> Guide:
     """The guide of a method's name. Raises ValueError for an unknown one."""
+    if method == "conditional":
+        return Conditional(measurement, weight)
     if method == "replacement":
         return Replacement(measurement, weight, draw)
     if method == "projection":
         return Projection(measurement, weight)
     if method == "gradient":
         return Gradient(measurement, weight)
-    raise ValueError(f"guidance method {method!r} is unknown; use 'replacement', 'projection' or 'gradient'")
+    raise ValueError(f"guidance method {method!r} is unknown; use {', '.join(METHODS)}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..diffusion.noise import stream_seed
 from ..diffusion.schedule import Schedule
+from ..physics.fourier import fft2c, ifft2c
 from .config import TrainingConfig
 from .data import draw_batch
 from .regression import regression_batch
@@ -47,10 +48,44 @@ def prior_losses(
     noise = torch.randn(images.shape, generator=generator)
     levels = batch_times(config, step, share)
     if config.loss == "v":
-        levels = phase.noise_levels.gammas(levels, schedule.gamma_min, schedule.gamma_max)
+        times, ends = levels, (schedule.gamma_min, schedule.gamma_max)
+        levels = phase.noise_levels.gammas(times, *ends)
+        if phase.measured is not None:
+            chosen = torch.rand(batch, generator=generator) < phase.measured.share
+            noise[chosen] = spare_centre(noise[chosen], generator)
+            levels = torch.where(chosen, phase.measured.noise_levels.gammas(times, *ends), levels)
     images, noise, levels, positions = (value.to(device) for value in (images, noise, levels, positions))
     losses: Tensor = model(images, noise, levels, config.loss, positions)
     return losses
+
+
+def spare_centre(
+    noise: Tensor, generator: torch.Generator, extent: tuple[float, float] = (0.15, 0.9), silent: float = 0.75
+) -> Tensor:
+    """Noise whose centre of k-space is scaled by a factor c in [0, 1), each image's by its own.
+
+    Guided by a measurement, a sampler knows the centre far better than the rest. A prior that has only seen white noise
+    cannot use that: it must be shown the centre as noisy as the rest. Trained on both, one network predicts from the
+    clean centre what lies beyond it, for any matrix, and is the prior as before where all frequencies are noisy.
+
+    Args:
+        noise: (B, 1, H, W), white.
+        extent: smallest and largest side of the centre, as a share of the matrix; half of the centres have the same
+            share along both axes.
+        silent: probability of c = 0; otherwise c is uniform.
+    """
+    batch = len(noise)
+    both, silenced = (torch.rand(batch, generator=generator) < p for p in (0.5, silent))
+    sides = extent[0] + (extent[1] - extent[0]) * torch.rand((2, batch), generator=generator)
+    sides[1] = torch.where(both, sides[0], sides[1])
+    factor = torch.rand(batch, generator=generator) * ~silenced
+    # Lines at +-k are both inside or both outside, so that real noise stays real.
+    rows, columns = (
+        (torch.arange(n) - n // 2).abs() <= side[:, None] * n / 2
+        for n, side in zip(noise.shape[-2:], sides, strict=True)
+    )
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
+    return ifft2c(fft2c(noise) * torch.where(inside, factor[:, None, None, None], 1.0)).real
 
 
 def batch_times(config: TrainingConfig, step: int, share: Share) -> Tensor:

@@ -20,13 +20,36 @@ PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
+class MeasuredCentres:
+    """Images whose centre of k-space is spared the noise, as the guidance 'conditional' does (`batches.spare_centre`).
+
+    Attributes:
+        share: of the images, 0 to 1.
+        noise_levels: of these images. Beyond the noise that hides what the centre lacks they have nothing to teach.
+    """
+
+    share: float
+    noise_levels: NoiseLevels = field(default_factory=NoiseLevels)
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.share) or not 0 <= self.share <= 1:
+            raise SettingError(f"share = {shown(self.share)} of measured is outside its range", "Give 0 to 1")
+
+
+@dataclass(frozen=True)
 class Phase:
-    """A stretch of training: `steps` optimiser steps on batches of `batch` crops of `crop` x `crop` pixels."""
+    """A stretch of training: `steps` optimiser steps on batches of `batch` crops of `crop` x `crop` pixels.
+
+    Attributes:
+        noise_levels: of the prior with loss 'v'.
+        measured: some images of the prior with loss 'v' are as in guided sampling; None for none.
+    """
 
     steps: int
     batch: int
     crop: int
     noise_levels: NoiseLevels = field(default_factory=NoiseLevels)
+    measured: MeasuredCentres | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop"):
@@ -125,6 +148,9 @@ class TrainingConfig:
         if not (isinstance(self.loss, str) and re.fullmatch(r"v|bound|bound-[1-9][0-9]*", self.loss)):
             hint = "Use v, bound, or bound-T with a number of steps T"
             raise SettingError(f"loss = {shown(self.loss)} is unknown", hint)
+        if self.loss != "v" and any(phase.measured for phase in self.phases):
+            hint = "Use loss v, or leave measured out"
+            raise SettingError(f"measured does not go with loss {self.loss}: the bound is of white noise", hint)
         if self.task == "prior" and self.loss == "v" and self.schedule.get("name") == "learned":
             raise SettingError("loss = 'v' does not train a learned schedule", "Use loss bound, or another schedule")
 
@@ -181,9 +207,18 @@ def config_from(values: Any) -> TrainingConfig:
 
 def _phase_from(values: Any) -> Phase:
     _check_names("a phase", values, Phase)
+    values = {**values, "noise_levels": _noise_levels_from(values)}
+    if values.get("measured") is not None:
+        measured = values["measured"]
+        _check_names("measured", measured, MeasuredCentres)
+        values["measured"] = MeasuredCentres(**{**measured, "noise_levels": _noise_levels_from(measured)})
+    return Phase(**values)
+
+
+def _noise_levels_from(values: Mapping[str, Any]) -> NoiseLevels:
     levels = values.get("noise_levels", {})
     _check_names("noise_levels", levels, NoiseLevels)
-    return Phase(**{**values, "noise_levels": NoiseLevels(**levels)})
+    return NoiseLevels(**levels)
 
 
 def _list(name: str, value: Any) -> list[Any]:

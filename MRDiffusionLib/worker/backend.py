@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LIBRARIES = ("torch", "monai", "einops", "SimpleITK", "safetensors")
+"""What the computation imports and a Python may lack, by import name."""
+
 OnProgress = Callable[[Progress], None]
 OnPreview = Callable[[int, "NDArray[np.float32]"], None]
 
@@ -54,7 +57,7 @@ class TorchBackend:
     """
 
     def __init__(self) -> None:
-        missing = [name for name in ("torch", "monai", "SimpleITK", "safetensors") if find_spec(name) is None]
+        missing = [name for name in LIBRARIES if find_spec(name) is None]
         if missing:
             raise ModuleNotFoundError(f"{' and '.join(missing)} cannot be found by Python {platform.python_version()}")
         import torch

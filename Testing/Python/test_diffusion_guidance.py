@@ -251,7 +251,7 @@ def test_a_guide_sees_every_noise_level_before_and_after_the_step():
     guide = Add(0.0)
     run([0], guide=guide, steps=4)
     gammas = step_gammas(LinearSchedule(), 4).tolist()
-    assert guide.levels == gammas[:-1] and guide.states == gammas[1:]
+    assert guide.levels == gammas[:-1] and guide.states == gammas
 
 
 def test_no_guide_is_a_guide_that_changes_nothing():

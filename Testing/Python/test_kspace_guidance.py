@@ -10,11 +10,12 @@ from torch import Tensor
 
 from MRDiffusionLib.diffusion import LinearSchedule, SampleNoise, alpha, sample, sigma, step_gammas
 from MRDiffusionLib.physics.fourier import fft2c, ifft2c, measured_mask
-from MRDiffusionLib.physics.guidance import Gradient, Projection, k_space_guide, noise_ratio
+from MRDiffusionLib.physics.guidance import METHODS, Gradient, Projection, k_space_guide, noise_ratio
 from MRDiffusionLib.physics.kspace import Measurement
 
 SIZE = (16, 15)
-METHODS = ("projection", "replacement", "gradient")
+DIRECT = ("conditional", "projection", "replacement")
+"""The methods that reproduce exact data whatever the network."""
 
 
 def spectrum() -> Tensor:
@@ -60,7 +61,7 @@ def test_weight_zero_is_the_unguided_prior(method: str) -> None:
     assert torch.allclose(free, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["projection", "replacement"])
+@pytest.mark.parametrize("method", DIRECT)
 @pytest.mark.parametrize("steps", [10, 50])
 def test_full_weight_reproduces_noise_free_data(method: str, steps: int) -> None:
     measurement = measured(draw_images(4, 1), 0.0)
@@ -78,7 +79,7 @@ def test_the_residual_falls_with_the_weight(method: str) -> None:
     assert residuals[-1] < 0.02 * residuals[0]
 
 
-@pytest.mark.parametrize("method", ["projection", "replacement"])
+@pytest.mark.parametrize("method", DIRECT)
 def test_the_unmeasured_band_is_left_to_the_prior(method: str) -> None:
     # For a stationary Gaussian the bands are independent, so outside the posterior is the prior, sample by sample.
     measurement = measured(draw_images(4, 1), 0.0)
@@ -99,6 +100,89 @@ def test_projection_with_noise_comes_near_the_exact_posterior_mean() -> None:
     copied = measurement.k_space[0, 0][mask]
     error = (mean[mask] - exact).abs().square().mean().sqrt()
     assert error < 0.35 * (copied - exact).abs().square().mean().sqrt()
+
+
+def test_conditional_with_noise_samples_the_exact_posterior() -> None:
+    # A Gaussian coefficient given y = x + s n: mean v / (v + s^2) y, variance v s^2 / (v + s^2); v outside the band.
+    noise, count = 0.5, 1000
+    measurement = measured(draw_images(1, 1), noise)
+    repeated = Measurement(measurement.k_space.expand(count, -1, -1, -1), measurement.mask, noise)
+    drawn = fft2c(run("conditional", repeated, 400))
+    mask, v = measurement.mask, spectrum()
+    exact = v / (v + noise**2) * measurement.k_space[0, 0]
+    copied = (measurement.k_space[0, 0] - exact)[mask].abs().square().mean().sqrt()
+    assert (drawn.mean((0, 1)) - exact)[mask].abs().square().mean().sqrt() < 0.05 * copied
+    variance = drawn.var((0, 1))
+    assert (variance / (v * noise**2 / (v + noise**2)))[mask].mean() == pytest.approx(1, abs=0.03)
+    assert (variance / v)[~mask].mean() == pytest.approx(1, abs=0.03)
+
+
+def test_conditional_samples_the_exact_posterior_where_the_prior_links_the_bands() -> None:
+    """A Gaussian that is not stationary: what is measured tells of what is not.
+
+    With the denoiser that is exact for a clean measured band, mean and variance of the samples are the posterior's.
+    `projection` with the exact denoiser for white noise is further off in the mean.
+    """
+    side, count, generator = 6, 1000, torch.Generator().manual_seed(1)
+    n = side * side
+    factor = torch.randn(n, n, dtype=torch.float64, generator=generator) * torch.logspace(0, -1.5, n).double()
+    covariance = factor @ factor.T / n + 1e-3 * torch.eye(n, dtype=torch.float64)
+    mask = measured_mask((3, 3), (side, side))
+    pixels = torch.eye(n, dtype=torch.float64).reshape(n, 1, side, side)
+    inside = ifft2c(fft2c(pixels) * mask).real.reshape(n, n)  # the projection on the measured band
+    outside = torch.eye(n, dtype=torch.float64) - inside
+
+    def denoiser(noise_covariance: Tensor):
+        def denoise(z: Tensor, gamma: Tensor) -> Tensor:
+            a, s = (float(f(gamma[0])) for f in (alpha, sigma))
+            gain = a * covariance @ torch.linalg.pinv(a**2 * covariance + s**2 * noise_covariance)
+            return (z.reshape(len(z), n) @ gain.T).reshape(z.shape)
+
+        return denoise
+
+    truth = torch.linalg.cholesky(covariance) @ torch.randn(n, dtype=torch.float64, generator=generator)
+    k_space = fft2c(truth.reshape(1, 1, side, side)) * mask
+    observe = torch.linalg.pinv(inside @ covariance @ inside, rtol=1e-9, hermitian=True)
+    exact = covariance @ inside @ observe @ inside @ truth
+    spread = covariance - covariance @ inside @ observe @ inside @ covariance
+    measurement = Measurement(k_space.expand(count, -1, -1, -1), mask)
+    errors = {}
+    for method, noise_covariance in (("conditional", outside), ("projection", torch.eye(n, dtype=torch.float64))):
+        draw = SampleNoise(range(count), (1, side, side))
+        guide = k_space_guide(method, measurement, 1.0, draw)
+        gammas = step_gammas(LinearSchedule(-12, 6), 400)
+        z = draw().double()
+        drawn = sample(denoiser(noise_covariance), z, gammas, lambda: draw().double(), "ddim", 1.0, guide)  # noqa: B023
+        drawn = drawn.reshape(count, n)
+        errors[method] = float((drawn.mean(0) - exact).norm() / (outside @ exact).norm())
+        if method == "conditional":
+            variances, modes = torch.linalg.eigh(spread)
+            free = variances > 1e-6  # the 36 - 9 directions that were not measured
+            assert int(free.sum()) == 27
+            ratios = (drawn @ modes).var(0)[free] / variances[free]
+            assert ratios.mean() == pytest.approx(1, abs=0.03) and ratios.std() < 0.06
+    assert errors["conditional"] < 0.05 < errors["projection"], errors
+
+
+def test_conditional_keeps_the_measured_band_free_of_added_noise() -> None:
+    measurement = measured(draw_images(3, 2), 0.0)
+    guide = k_space_guide("conditional", measurement, 1.0, SampleNoise([0], (1, *SIZE)))
+    z = torch.randn(3, 1, *SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for gamma in (5.0, 0.0, -8.0, -math.inf):
+        level = torch.tensor(gamma, dtype=torch.float64)
+        state = guide.correct_state(z, level)
+        torch.testing.assert_close(measurement.forward(state), alpha(level) * measurement.k_space)
+        assert (fft2c(state - z) * ~measurement.mask).abs().max() < 1e-9
+
+
+def test_conditional_lets_go_of_noisy_data_below_their_noise_level() -> None:
+    noise = 0.3
+    measurement = measured(draw_images(1, 2), noise)
+    guide = k_space_guide("conditional", measurement, 1.0, SampleNoise([0], (1, *SIZE)))
+    z = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
+    of_data = 2 * math.log(noise)  # sigma / alpha = exp(gamma / 2)
+    assert guide.correct_state(z, torch.tensor(of_data + 0.01)).abs().max() > 0
+    assert guide.correct_state(z, torch.tensor(of_data - 0.01)).abs().max() == 0
 
 
 def test_the_gradient_of_an_isotropic_denoiser_is_the_projection() -> None:

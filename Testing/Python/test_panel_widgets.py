@@ -236,8 +236,8 @@ def test_all_needed_libraries_are_looked_up_without_loading_them(tmp_path: Path)
 
     (tmp_path / "torch").mkdir()
     before = set(sys.modules)
-    assert set(dependencies.missing()) <= set(dependencies.NEEDED)
-    assert {name for name in set(sys.modules) - before if name.partition(".")[0] in dependencies.NEEDED} == set()
+    assert set(dependencies.missing()) <= set(dependencies.LIBRARIES)
+    assert {name for name in set(sys.modules) - before if name.partition(".")[0] in dependencies.LIBRARIES} == set()
 
 
 def test_long_names_do_not_make_the_panel_wide(panel: Any) -> None:

@@ -19,6 +19,7 @@ from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.imaging.kspace_file import read_k_space
 from MRDiffusionLib.imaging.volume import Volume, write_volume
 from MRDiffusionLib.physics.fourier import fft2c
+from MRDiffusionLib.physics.guidance import METHODS
 from MRDiffusionLib.physics.kspace import resize_image, resize_k_space
 from MRDiffusionLib.request import Progress, Request, Result, request_from_provenance
 from MRDiffusionLib.settings import SuperResolutionSettings
@@ -121,7 +122,7 @@ def test_the_batch_does_not_change_the_result(tiny_pack: Path, low: Path, cache:
         assert np.abs(array(result, role) - array(expected, role)).max() < 1e-4 * array(expected).max()
 
 
-@pytest.mark.parametrize("method", ["projection", "replacement", "gradient"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpmpp_2m"])
 def test_a_request_read_back_from_provenance_gives_the_same_bits(
     tiny_pack: Path, low: Path, cache: PackCache, method: str, sampler: str

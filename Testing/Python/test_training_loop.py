@@ -35,7 +35,8 @@ LEARNED = {"loss": "bound", "schedule": {"name": "learned", "width": 16}}
 # Without Fourier features: of a zero-filled image, which has no grey levels, they are noise, and nothing is learnt.
 PLAIN = {**NETWORK, "fourier_exponents": []}
 REGRESSION = {"task": "regression", "measured": [[5, 5], [9, 9]], "network": PLAIN}
-KINDS = {"linear, v": {}, "learned, bound": LEARNED, "regression": REGRESSION}
+SPARED = {"phases": [{"steps": 6, "batch": 4, "crop": 8, "measured": {"share": 0.7}}]}
+KINDS = {"linear, v": {}, "measured centres": SPARED, "learned, bound": LEARNED, "regression": REGRESSION}
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,10 @@ def write_report(study: Study, parts: list[Part], out: Path) -> None:
     lines = [
         f"Prior `{info.name}` version {info.version}, weights `{info.weights_sha256[:12]}`, {study.precision} on "
         f"{study.device.type}. Mean over subjects of each subject's mean, ± standard deviation over subjects; "
-        "p: paired t-test over subjects against zero filling (PSNR).",
+        "p: paired t-test over subjects against the first row (PSNR). Residual: root mean square of measurement less "
+        "result inside the measured band, one sample; s is the noise level. Where several samples were drawn: "
+        "correlation of their standard deviation with the absolute error of their mean, and the ratio of the two "
+        "(1 is right), in the object.",
         "",
     ]
     for part in parts:
@@ -36,8 +39,8 @@ def _table(study: Study, part: Part) -> list[str]:
     count = sum(len(s.numbers) for s in part.subjects)
     slices = ", ".join(str(n) for n in part.subjects[0].numbers)
     head = f"### {part.title}: {low} to 128 ({len(part.subjects)} subjects, {count} slices: number {slices} of each)"
-    lines = [head, "", "| method | settings | " + " | ".join(name for _, name, _ in MEASURES) + " | p | r(sd, error) |"]
-    lines.append("| --- " * (len(MEASURES) + 4) + "|")
+    titles = ["method", "settings", *(name for _, name, _ in MEASURES), "p", "residual", "r(sd, error)", "sd / error"]
+    lines = [head, "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     reference = _per_subject(study, part.rows[0], part.subjects, "psnr")
     for row in part.rows:
         for name, pick in _variants(row):
@@ -52,10 +55,21 @@ def _table(study: Study, part: Part) -> list[str]:
             values = _per_subject(study, row, part.subjects, "psnr", pick)
             same = row is part.rows[0] or len(values) < 2
             cells.append("" if same else f"{stats.ttest_rel(values, reference).pvalue:.1g}")
-            averaged = row.settings.get("samples", 1) > 1 and pick is None
-            cells.append(f"{_per_subject(study, row, part.subjects, 'uncertainty_r').mean():.2f}" if averaged else "")
+            averaged = row.settings.get("samples", 1) > 1 and not pick
+            cells.append("" if averaged else _residual(study, row, part.subjects))
+            for key in ("uncertainty_r", "uncertainty_ratio"):
+                cells.append(f"{_per_subject(study, row, part.subjects, key).mean():.2f}" if averaged else "")
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _residual(study: Study, row: Row, subjects: list[Subject]) -> str:
+    """Of one sample, inside the measured band: in noise levels, or, of exact data, relative to the signal."""
+    first = study.done[row.key, subjects[0].name, subjects[0].numbers[0]]
+    for key, unit in (("residual_over_noise", "s"), ("residual_over_signal", "of signal")):
+        if key in first:
+            return f"{_per_subject(study, row, subjects, key).mean():.2g} {unit}"
+    return ""
 
 
 def _variants(row: Row) -> list[tuple[str, str | None]]:
@@ -64,7 +78,7 @@ def _variants(row: Row) -> list[tuple[str, str | None]]:
 
 
 def _settings(row: Row) -> str:
-    shown = {k: v for k, v in row.settings.items() if k != "samples"}
+    shown = {k: v for k, v in row.settings.items() if k != "samples"} | ({"noise": row.noise} if row.noise else {})
     return ", ".join(
         f"{'lambda' if k == 'weight' else k} {v:g}" if isinstance(v, (int, float)) else f"{k} {v}"
         for k, v in shown.items()

@@ -1,6 +1,6 @@
 """The evidence for super-resolution: every row of `docs/results/superresolution.md`, from one command.
 
-    python Testing/Studies/superresolution.py DATA --out runs/superresolution [--set quick|main|sweeps|costly|all]
+    python Testing/Studies/superresolution.py DATA --out runs/superresolution [--set main|sweeps|costly|validation|all]
 
 DATA is a folder with `brain_t1/axial128_u8.npz` and, for the external test, `brain_t2/*_inplaneT2.nii.gz`
 (docs/data.md says where they come from). Low-resolution images are simulated by cropping k-space. Every slice's scores
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from MRDiffusionLib.evaluation.metrics import haarpsi, psnr, ssim
 from MRDiffusionLib.imaging.geometry import Geometry
-from MRDiffusionLib.physics.kspace import resize_image
+from MRDiffusionLib.physics.kspace import k_space_report, resize_image
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import SuperResolutionSettings
 from MRDiffusionLib.tasks.acquisition import Acquisition
@@ -51,15 +52,21 @@ class Subject:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a method with its settings at one factor, on some slices of every subject."""
+    """One row of the table: a method with its settings at one factor, on some slices of every subject.
+
+    Attributes:
+        noise: of the simulated measurement: standard deviation of the real and of the imaginary part of the
+            low-resolution image, as a share of the subject's largest intensity.
+    """
 
     method: str
     low: int
     settings: dict[str, Any] = field(default_factory=dict)
+    noise: float = 0.0
 
     @property
     def key(self) -> str:
-        return json.dumps([self.method, self.low, self.settings], sort_keys=True)
+        return json.dumps([self.method, self.low, self.settings, *([self.noise] if self.noise else [])], sort_keys=True)
 
 
 def t1_subjects(data: Path, first: int, last: int) -> list[Subject]:
@@ -90,9 +97,18 @@ def pick(subjects: list[Subject], numbers: range) -> list[Subject]:
     return [Subject(s.name, s.slices[list(numbers)], tuple(numbers)) for s in subjects]
 
 
-def low_resolution(subject: Subject, low: int) -> np.ndarray:
-    """(n, low, low): the centre of k-space, with the anatomy where it was."""
-    return resize_image(torch.from_numpy(subject.slices), (low, low)).numpy()
+def low_resolution(subject: Subject, low: int, noise: float = 0.0) -> np.ndarray:
+    """(n, low, low): the centre of k-space, with the anatomy where it was; a magnitude image where there is noise.
+
+    Each slice has its own noise, the same whichever other slices are computed.
+    """
+    images = resize_image(torch.from_numpy(subject.slices), (low, low)).numpy()
+    if not noise:
+        return images
+    sigma, subject_number = noise * float(subject.slices.max()), zlib.crc32(subject.name.encode())
+    seeds = [(subject_number, number, low) for number in subject.numbers]
+    drawn = np.stack([np.random.default_rng(seed).normal(0, sigma, (2, low, low)) for seed in seeds])
+    return np.hypot(images + drawn[:, 0], drawn[:, 1]).astype(np.float32)
 
 
 class Study:
@@ -131,8 +147,8 @@ class Study:
 
     def _store(self, row: Row, subject: Subject, missing: list[int]) -> None:
         # The noise estimate and the scale are of the whole volume, as in a real run.
-        low = low_resolution(subject, row.low)
-        extras: list[dict[str, float]] = [{} for _ in missing]
+        low = low_resolution(subject, row.low, row.noise)
+        extras: list[dict[str, Any]] = [{} for _ in missing]
         with torch.no_grad():
             if row.method in METHODS:
                 images, extras = self._guided(row, low, subject, missing)
@@ -143,21 +159,22 @@ class Study:
         with self.path.open("a") as stream:
             for i, image, extra in zip(missing, images, extras, strict=True):
                 truth = subject.slices[i]
-                entry = {
+                entry = _rounded({
                     "row": row.key,
                     "subject": subject.name,
                     "slice": subject.numbers[i],
                     **scores(truth, image, float(subject.slices.max())),
                     **extra,
-                }
+                })
                 self.done[row.key, subject.name, subject.numbers[i]] = entry
                 stream.write(json.dumps(entry) + "\n")
 
     def _guided(
         self, row: Row, low: np.ndarray, subject: Subject, missing: list[int]
-    ) -> tuple[np.ndarray, list[dict[str, float]]]:
+    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
         acquisition = Acquisition(low, _geometry(low), "")
-        settings = SuperResolutionSettings(method=row.method, noise=acquisition.noise(), **row.settings)
+        noise = self._noise(row, subject, acquisition)
+        settings = SuperResolutionSettings(method=row.method, noise=noise, **row.settings)
         request = Request("superresolution", PRIOR, {"low_resolution": "-"}, settings, self.seed, batch=self.batch)
         scale = intensity_scale(low, self.prior.info.normalisation)
         measured = on_model_scale(acquisition.measure(missing, FULL, settings.noise or 0.0, self.device), scale)
@@ -165,13 +182,16 @@ class Study:
         drawn = to_intensity(sample_slices(measured, numbers, self.prior, request), scale)
         extras = []
         peak = float(subject.slices.max())
-        for images, i in zip(drawn, missing, strict=True):
-            extra = {}
+        for n, (images, i) in enumerate(zip(drawn, missing, strict=True)):
+            one = torch.from_numpy(images[:1, None]).to(self.device) * (2 / scale) - 1
+            report = k_space_report(one, measured.select([n]))
+            names = ["residual_over_signal", *(["residual_over_noise"] if row.noise else [])]
+            extra: dict[str, Any] = {name: report[name] for name in names}
             if settings.samples > 1:
                 truth = subject.slices[i]
                 error, spread = np.abs(images.mean(0) - truth), images.std(0, ddof=1)
                 inside = truth > 0.05 * peak
-                extra = {
+                extra |= {
                     "first": scores(truth, images[0], peak),
                     "uncertainty_r": float(np.corrcoef(spread[inside], error[inside])[0, 1]),
                     "uncertainty_ratio": float(
@@ -184,6 +204,11 @@ class Study:
                 }
             extras.append(extra)
         return drawn.mean(1), extras
+
+    @staticmethod
+    def _noise(row: Row, subject: Subject, acquisition: Acquisition) -> float:
+        """Known where it was simulated: the images have no air to estimate it from but what the skull left."""
+        return row.noise * float(subject.slices.max()) if row.noise else acquisition.noise()
 
     def _regressed(self, low: np.ndarray, missing: list[int]) -> np.ndarray:
         assert self.regression is not None
@@ -209,6 +234,13 @@ def scores(truth: np.ndarray, image: np.ndarray, peak: float) -> dict[str, float
     return {"psnr": psnr(t, x, 1.0), "ssim": ssim(t, x, 1.0), "haarpsi": haarpsi(t, x, 1.0)}
 
 
+def _rounded(value: Any) -> Any:
+    """Six digits are enough, and keep the file short."""
+    if isinstance(value, dict):
+        return {name: _rounded(entry) for name, entry in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def _geometry(low: np.ndarray) -> Geometry:
     n, rows, columns = low.shape
     return Geometry((columns, rows, n), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
@@ -230,6 +262,22 @@ def rows_sweeps(low: int) -> list[Row]:
     return weights + [Row(m, low, {"steps": s}) for m in cheap for s in (10, 20, 50, 200)]
 
 
+def rows_validation(low: int) -> list[Row]:
+    """What the defaults are chosen by, on subjects that are neither trained nor tested on."""
+    rows = [Row("projection", low, {"steps": s, "eta": e}) for s in (20, 50) for e in (0.0, 0.5, 0.85, 1.0)]
+    rows += [Row("projection", low, {"steps": s, "sampler": "dpmpp_2m"}) for s in (20, 50)]
+    return rows + [Row("projection", low, {"steps": 20, "strength": s}) for s in (0.5, 0.7)]
+
+
+def rows_noise(low: int) -> list[Row]:
+    """Noisy measurements: does the result agree with them at their noise level, instead of copying the noise?"""
+    rows = []
+    for noise in (0.01, 0.03):
+        guided = [Row(m, low, {"steps": 50, "samples": 4}, noise) for m in ("projection", "replacement")]
+        rows += [Row("zero filling", low, {}, noise), Row("regression", low, {}, noise), *guided]
+    return rows
+
+
 def rows_costly(low: int) -> list[Row]:
     """1000 steps, and the gradient method."""
     gradient = [Row("gradient", low, {"steps": 50, "weight": w}) for w in LAMBDAS]
@@ -247,7 +295,7 @@ class Part:
 
 
 def parts(data: Path, which: str) -> Iterator[Part]:
-    """The study's parts in the order of their use; `which` is 'quick', 'main', 'sweeps', 'costly' or 'all'."""
+    """The study's parts in the order of their use; 'all' is main, sweeps and costly, 'quick' a first look."""
     test = t1_subjects(data, 53, 60)
     for low in (64, 32):
         baseline = [*(Row(m, low) for m in CLASSICAL), Row("regression", low)]
@@ -255,6 +303,9 @@ def parts(data: Path, which: str) -> Iterator[Part]:
             yield Part(
                 "quick", [*baseline, Row("projection", low, {"steps": 20, "samples": 4})], pick(test, range(15, 16))
             )
+        if which == "validation":
+            chosen = pick(t1_subjects(data, 47, 52), range(15, 16))
+            yield Part("T1 validation", [Row("zero filling", low), *rows_validation(low)], chosen)
         if which in ("main", "all"):
             yield Part("T1 test", rows_main(low), pick(test, range(2, 40, 4)))
             external = t2_subjects(data)
@@ -263,6 +314,7 @@ def parts(data: Path, which: str) -> Iterator[Part]:
                 yield Part("T2 external", [*baseline, guided], pick(external, range(5, 26, 5)))
         if which in ("sweeps", "all"):
             yield Part("T1 sweeps", [*baseline, *rows_sweeps(low)], pick(test, range(10, 31, 20)))
+            yield Part("T1 with noise", rows_noise(low), pick(test, range(10, 31, 20)))
         if which in ("costly", "all"):
             yield Part("T1 costly", [*baseline, *rows_sweeps(low), *rows_costly(low)], pick(test, range(10, 11)))
 
@@ -271,7 +323,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/superresolution"))
-    parser.add_argument("--set", default="all", choices=("quick", "main", "sweeps", "costly", "all"))
+    parser.add_argument("--set", default="all", choices=("quick", "validation", "main", "sweeps", "costly", "all"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--prior", default=PRIOR)
