@@ -58,9 +58,9 @@ class SuperResolutionSettings:
         label="Guidance",
         tip="How the measured centre of k-space steers the sampling.",
         choices=(
-            ("conditional", "shows the network the measurement without added noise; for packs trained so"),
             ("projection", "corrects each predicted image in k-space, weighted by the noise (DDNM, DiffPIR)"),
             ("replacement", "mixes the noisy image with the equally noisy measurement (the VDM paper's lambda)"),
+            ("conditional", "shows the network the measurement without added noise; for packs trained so"),
             ("gradient", "follows the gradient of the data misfit through the network; slow (DPS)"),
         ),
     )
@@ -74,7 +74,11 @@ class SuperResolutionSettings:
         step=0.05,
     )
     steps: int = setting(
-        50, label="Steps", tip="Denoising steps. More steps take longer; 20 to 50 suffice.", minimum=1, maximum=1000
+        20,
+        label="Steps",
+        tip="Denoising steps. More steps take longer and make samples more like real images and less like their mean.",
+        minimum=1,
+        maximum=1000,
     )
     samples: int = setting(
         1,

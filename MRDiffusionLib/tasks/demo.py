@@ -28,8 +28,7 @@ SAMPLE_DATA = Path(__file__).resolve().parents[2] / "MRDiffusion" / "Resources" 
 PACK = "brain-t1-128"
 SAMPLES = 4
 MEAN = f"mean of {SAMPLES}"
-STEPS = 20
-"""A sampling step costs the most by far, and 20 of them take a minute or so for the sample on a CPU."""
+STEPS = SuperResolutionSettings().steps
 
 SLICE = 6
 DETAIL = (slice(62, 106), slice(56, 100))

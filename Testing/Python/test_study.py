@@ -49,7 +49,7 @@ def test_the_study_resumes_and_writes_its_table(
     # Three classical methods and one guided row, two factors, one slice of eight subjects.
     assert len(rows) == 8 and len(lines) == 64
     table = (out / "tables.md").read_text()
-    assert "conditional, mean of 4" in table and "conditional, single sample" in table and "zero filling" in table
+    assert "projection, mean of 4" in table and "projection, single sample" in table and "zero filling" in table
 
     # Stopped in the middle: half of the scores are lost, and only they are computed again.
     scores.write_text("\n".join(lines[:40]) + "\n")
