@@ -69,7 +69,7 @@ def comparison(data: Path, out: Path, low: int, prior: Model, regression: Model 
         subject = subjects[number]
         coarse = low_resolution(subject, low)
         truth, scale = subject.slices[index], intensity_scale(coarse, prior.info.normalisation)
-        drawn = guided(prior, coarse, index, scale, steps=50, samples=4)
+        drawn = guided(prior, coarse, index, scale, samples=4)
         cells: list[tuple[str, np.ndarray, bool]] = [
             (f"measured {low}x{low}", coarse[index], False),
             ("zero filling", enlarge(coarse[index : index + 1], "zero filling")[0], False),

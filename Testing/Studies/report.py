@@ -42,7 +42,7 @@ def _table(study: Study, part: Part) -> list[str]:
     titles = ["method", "settings", *(name for _, name, _ in MEASURES), "p", "residual", "r(sd, error)", "sd / error"]
     lines = [head, "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     reference = _per_subject(study, part.rows[0], part.subjects, "psnr")
-    for row in part.rows:
+    for row in study.rows(part):
         for name, pick in _variants(row):
             cells = [f"{row.method}{name}", _settings(row)]
             for key, _, digits in MEASURES:

@@ -132,21 +132,32 @@ class Study:
                 entry = json.loads(line)
                 self.done[entry["row"], entry["subject"], entry["slice"]] = entry
 
-    def run(self, rows: list[Row], subjects: list[Subject], label: str) -> None:
+    def complete(self, part: Part) -> bool:
+        """Whether every score of a part is there."""
+        return all(
+            (row.key, subject.name, number) in self.done
+            for row in self.rows(part)
+            for subject in part.subjects
+            for number in subject.numbers
+        )
+
+    def rows(self, part: Part) -> list[Row]:
+        """The rows that can be computed: that of the regression needs its pack."""
+        return [row for row in part.rows if row.method != "regression" or self.regression is not None]
+
+    def run(self, part: Part) -> None:
         """Scores of every row on every slice that has none yet."""
-        for row in rows:
+        for row in self.rows(part):
             began, count = time.monotonic(), 0
-            for subject in subjects:
+            for subject in part.subjects:
                 missing = [i for i, n in enumerate(subject.numbers) if (row.key, subject.name, n) not in self.done]
                 if not missing:
                     continue
                 count += len(missing)
                 self._store(row, subject, missing)
             if count:
-                print(
-                    f"{label}: {row.method} {row.low} {row.settings} {count} slices {time.monotonic() - began:.0f} s",
-                    flush=True,
-                )
+                what = f"{part.title}: {row.method} {row.low} {row.settings}"
+                print(f"{what} {count} slices {time.monotonic() - began:.0f} s", flush=True)
 
     def _store(self, row: Row, subject: Subject, missing: list[int]) -> None:
         # The noise estimate and the scale are of the whole volume, as in a real run.
@@ -334,14 +345,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--regression", default=REGRESSION, help="empty to leave the row out")
     options = parser.parse_args(arguments)
     study = Study(options.out, options.device, (options.prior, options.regression), options.batch)
-    finished = []
     for part in parts(options.data, options.set, options.low):
-        rows = [r for r in part.rows if r.method != "regression" or study.regression is not None]
-        study.run(rows, part.subjects, part.title)
-        finished.append(Part(part.title, rows, part.subjects))
+        study.run(part)
+    # The tables hold all that is complete by now, whichever set was asked for.
+    shown = options.set if options.set in ("quick", "validation") else "all"
     from report import write_report
 
-    write_report(study, finished, options.out)
+    write_report(study, [part for part in parts(options.data, shown, (64, 32)) if study.complete(part)], options.out)
 
 
 if __name__ == "__main__":
