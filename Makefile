@@ -47,7 +47,8 @@ $(VENV)/bin/python:
 
 $(VENV)/torch: $(VENV)/bin/python
 	@echo "Installing $(TORCH)"
-	@$(PIP) install --quiet --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+	@# Without its dependencies, which come from PyPI below: an index that is out of reach is asked once, not for each.
+	@$(PIP) install --quiet --no-deps --extra-index-url $(TORCH_INDEX) "$(TORCH)"
 	@touch $@
 
 $(VENV)/installed: $(VENV)/torch pyproject.toml Testing/constraints.txt

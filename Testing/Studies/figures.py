@@ -65,7 +65,8 @@ def comparison(data: Path, out: Path, low: int, prior: Model, regression: Model 
     subjects = t1_subjects(data, 53, 60)
     columns = 8 if regression else 7
     figure, axes = plt.subplots(len(SLICES), columns, figsize=(1.75 * columns, 1.9 * len(SLICES)))
-    for line, (number, index) in zip(axes, SLICES, strict=True):
+    for at, (line, (number, index)) in enumerate(zip(axes, SLICES, strict=True)):
+        first = at == 0
         subject = subjects[number]
         coarse = low_resolution(subject, low)
         truth, scale = subject.slices[index], intensity_scale(coarse, prior.info.normalisation)
@@ -91,17 +92,17 @@ def comparison(data: Path, out: Path, low: int, prior: Model, regression: Model 
             if image.shape == truth.shape:
                 s = scores(truth, image, 255.0)
                 note = f"{s['psnr']:.1f} dB  {s['ssim']:.3f}"
-            show(axis, image, title if line is axes[0] else "", note, synthetic=synthetic)
+            show(axis, image, title if first else "", note, synthetic=synthetic)
         show(
             line[columns - 2],
             drawn.std(0, ddof=1),
-            "standard deviation" if line is axes[0] else "",
+            "standard deviation" if first else "",
             "0 to 40 of 255",
             40,
             True,
             cmap="magma",
         )
-        show(line[columns - 1], truth, "true 128x128" if line is axes[0] else "")
+        show(line[columns - 1], truth, "true 128x128" if first else "")
     figure.tight_layout(pad=0.3)
     figure.savefig(out / f"superresolution-{low}.png", dpi=110)
 
