@@ -77,6 +77,9 @@ class Conditional(Guide):
     that level the band holds `alpha y`, with no more noise than was measured (none for exact data); below it the band
     is denoised with the rest. A denoiser that is right for such states (`training.batches.spare_centre`) makes this
     the reverse diffusion of the posterior; `projection` and `replacement` show it a band as noisy as the rest.
+
+    The band is clean where `A^T A` is a projection: for magnitude images. With a known phase, or partial Fourier lines
+    without a mirror line, `A^T` keeps the real part, and some noise stays in the band.
     """
 
     def __init__(self, measurement: Measurement, weight: float) -> None:

@@ -51,8 +51,8 @@ def test_the_study_resumes_and_writes_its_table(
     table = (out / "tables.md").read_text()
     assert "projection, mean of 4" in table and "projection, single sample" in table and "zero filling" in table
 
-    # Stopped in the middle: half of the scores are lost, and only they are computed again.
-    scores.write_text("\n".join(lines[:40]) + "\n")
+    # Killed while it wrote a line: that score and the later ones are lost, and only they are computed again.
+    scores.write_text("\n".join(lines[:40]) + "\n" + lines[40][:30])
     computed = []
     store = study.Study._store
     monkeypatch.setattr(study.Study, "_store", lambda self, *a: (computed.append(len(a[2])), store(self, *a)))
@@ -70,3 +70,27 @@ def test_zero_filling_scores_as_an_independent_computation(study: ModuleType, da
     expected = 10 * np.log10(truth.max() ** 2 / np.mean((np.clip(filled, 0, None) - truth) ** 2))
     image = study.enlarge(study.low_resolution(subject, 64), "zero filling")[0]
     assert study.scores(truth, image, truth.max())["psnr"] == pytest.approx(expected, abs=0.01)
+
+
+def test_simulated_noise_has_its_size_and_belongs_to_the_slice(study: ModuleType, data: Path) -> None:
+    subject = study.t1_subjects(data, 53, 53)[0]
+    clean, noisy = (study.low_resolution(subject, 64, noise) for noise in (0.0, 0.02))
+    sigma, bright = 0.02 * subject.slices.max(), clean > 0.3 * clean.max()
+    # Far above the noise a Rician error is a Gaussian one; in the dark air the magnitude is Rayleigh.
+    assert (noisy - clean)[bright].std() == pytest.approx(sigma, rel=0.02)
+    assert np.median(noisy[:, :6, :6]) == pytest.approx(1.1774 * sigma, rel=0.05)
+    alone = study.low_resolution(study.pick([subject], range(7, 8))[0], 64, 0.02)
+    peak = subject.slices.max() / subject.slices[7].max()  # the size goes with the largest intensity of what is given
+    assert np.corrcoef((alone - clean[7:8])[bright[7:8]] * peak, (noisy - clean)[7:8][bright[7:8]])[0, 1] > 0.99
+
+
+def test_the_residual_is_that_of_the_sample_in_noise_levels(
+    study: ModuleType, data: Path, tmp_path: Path, tiny_pack: Path
+) -> None:
+    """Replacement ends on the measurement itself: nothing is left. A weight of 0 ignores it: far more than noise."""
+    computed = study.Study(tmp_path / "out", "cpu", (str(tiny_pack), ""), 2)
+    subjects = study.pick(study.t1_subjects(data, 53, 53), range(15, 16))
+    rows = [study.Row("replacement", 32, {"steps": 2, "weight": weight}, 0.02) for weight in (1.0, 0.0)]
+    computed.run(study.Part("noise", rows, subjects))
+    with_data, without = (computed.done[row.key, "T1 53", 15]["residual_over_noise"] for row in rows)
+    assert with_data < 1e-3 and without > 10
