@@ -1,9 +1,9 @@
 """The command line. It imports torch only when a command computes.
 
-    main          arguments to a command, exceptions to exit codes
-    superresolve  superresolve, and rerun from a provenance
-    commands      packs, evaluate, train, worker, demo
-    bar           the progress bar on a terminal
+main          arguments to a command, exceptions to exit codes
+superresolve  superresolve, and rerun from a provenance
+commands      packs, evaluate, train, worker, demo
+bar           the progress bar on a terminal
 """
 
 from .main import main

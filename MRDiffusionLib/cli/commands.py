@@ -1,4 +1,4 @@
-"""The other commands: packs, evaluate, train, worker, demo."""
+"""The other commands: packs, evaluate, simulate, train, worker, demo."""
 
 from __future__ import annotations
 
@@ -33,6 +33,24 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("test", metavar="TEST", type=Path, help="the volume to judge, on the same grid")
     parser.add_argument("--mask", type=Path, help="judge also the voxels where this volume is not 0")
     parser.add_argument("--data-range", type=float, metavar="X", help="intensity range that PSNR and SSIM refer to")
+
+    parser = add(
+        "simulate",
+        simulate,
+        "write simulated cardiac patients (bSSFP, T2, LGE, labels)",
+        "Write simulated cardiac patients in the layout of MyoPS 2020. Nothing of them was measured but, with --cine, "
+        "the bSSFP images.",
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    parser.add_argument("--cine", type=Path, metavar="DIR", help="Sunnybrook images with contours (docs/data.md)")
+    parser.add_argument("--test", nargs="*", default=[], metavar="NAME", help="its patients that make the test set")
+    parser.add_argument("--repeats", type=_positive, default=4, help="patients per real anatomy, training [default 4]")
+    parser.add_argument(
+        "--modelled", type=_whole, nargs=2, default=[24, 8], metavar="N", help="modelled ones: training, test [24 8]"
+    )
+    parser.add_argument("--seed", type=_whole, default=0, help="the same seed gives the same patients [default 0]")
+    parser.add_argument("--stir", action="store_true", help="T2 as STIR instead of T2-prepared bSSFP")
+    parser.add_argument("--psir", action="store_true", help="phase-sensitive LGE instead of the magnitude")
 
     parser = add("train", train, "train a prior, or go on with a training run that was stopped")
     parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
@@ -103,6 +121,27 @@ def evaluate(options: argparse.Namespace) -> None:
     from ..evaluation import evaluate_files
 
     print(to_json(evaluate_files(options.reference, options.test, options.mask, options.data_range), indent=1))
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Write a simulated cohort. Raises InputError, SettingError, StorageError."""
+    from ..simulation.cohort import Options, write_cohort
+    from ..simulation.sunnybrook import read_slices
+
+    cine = read_slices(options.cine) if options.cine else {}
+    unknown = [name for name in options.test if name not in cine]
+    if unknown:
+        raise SettingError(f"--test {unknown[0]} is no patient of {options.cine}", f"Known are {', '.join(cine)}")
+    write_cohort(
+        options.out,
+        cine,
+        test=options.test,
+        repeats=options.repeats,
+        modelled=tuple(options.modelled),
+        seed=options.seed,
+        options=Options(stir=options.stir, phase_sensitive=options.psir),
+    )
+    print(f"wrote {options.out}: simulated patients, not for diagnosis")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -178,6 +217,12 @@ def _config_path(given: Path) -> Path:
 def _positive(text: str) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

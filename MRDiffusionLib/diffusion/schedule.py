@@ -95,9 +95,7 @@ class DDPMSchedule(Schedule):
 
     name = "ddpm"
 
-    def __init__(
-        self, kind: str = "linear", beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000
-    ) -> None:
+    def __init__(self, kind: str = "linear", beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000) -> None:
         if steps < 2 or not 0 < beta_min <= beta_max < 1:
             raise ValueError(
                 f"beta_min = {beta_min}, beta_max = {beta_max} and steps = {steps} make no schedule; "

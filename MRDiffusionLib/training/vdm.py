@@ -166,9 +166,7 @@ class VariationalDiffusion(nn.Module):
             weight = 0.5 * steps * torch.expm1(gamma - self.schedule(t - 1 / steps))
         return weight * self.eps_error(x, noise, gamma, position)[0]
 
-    def forward(
-        self, x: Tensor, noise: Tensor, level: Tensor, loss: str, position: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, level: Tensor, loss: str, position: Tensor | None = None) -> Tensor:
         """The training loss per image and pixel, (B,).
 
         Args:

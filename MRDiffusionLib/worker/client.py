@@ -1,8 +1,8 @@
 """The other end of a worker, for a program without an event loop of its own. No torch.
 
-    with WorkerClient() as worker:
-        message = worker.run(request, "/folder")
-        volume = message["volumes"]["result"]
+with WorkerClient() as worker:
+    message = worker.run(request, "/folder")
+    volume = message["volumes"]["result"]
 """
 
 from __future__ import annotations

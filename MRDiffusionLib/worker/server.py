@@ -208,9 +208,7 @@ class Server:
         except BaseException as error:
             return _error_message(run.id, error)
 
-    def _write(
-        self, run: protocol.Run, outcome: Result, backend: Backend, check: Callable[[], None]
-    ) -> dict[str, Any]:
+    def _write(self, run: protocol.Run, outcome: Result, backend: Backend, check: Callable[[], None]) -> dict[str, Any]:
         places = {role: Path(run.output) / f"{role}-{run.id}.nrrd" for role in outcome.volumes}
         files = {places[role]: functools.partial(backend.write, volume) for role, volume in outcome.volumes.items()}
         message = protocol.result(run.id, places, outcome)

@@ -1,6 +1,6 @@
 """Makes a Markdown table of what `superresolution.py` measured on one or more machines.
 
-    .venv/bin/python Testing/Benchmarks/table.py build/*.json
+.venv/bin/python Testing/Benchmarks/table.py build/*.json
 """
 
 from __future__ import annotations

@@ -236,9 +236,7 @@ def test_an_accident_is_an_internal_error_with_its_traceback(
     assert names(tmp_path) == []
 
 
-def test_a_bar_on_a_terminal_and_ctrl_c_in_mid_run(
-    tiny_pack_32: Path, low_volume: Path, tmp_path: Path
-) -> None:
+def test_a_bar_on_a_terminal_and_ctrl_c_in_mid_run(tiny_pack_32: Path, low_volume: Path, tmp_path: Path) -> None:
     arguments = ["--matrix", "32", "32", "--steps", "1000", "--samples", "16", "--pack", str(tiny_pack_32)]
     command = [sys.executable, "-m", "MRDiffusionLib", "superresolve", str(low_volume), str(tmp_path / "o.nrrd")]
     ours, theirs = pty.openpty()

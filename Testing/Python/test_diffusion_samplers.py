@@ -222,9 +222,7 @@ def test_variance_converges_to_that_of_the_data(method):
 
 WEIGHTS, MEANS, STDS = (0.3, 0.7), (-0.6, 0.5), (0.1, 0.05)
 MIXTURE_MEAN = sum(w * m for w, m in zip(WEIGHTS, MEANS, strict=True))
-MIXTURE_VARIANCE = (
-    sum(w * (s**2 + m**2) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True)) - MIXTURE_MEAN**2
-)
+MIXTURE_VARIANCE = sum(w * (s**2 + m**2) for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True)) - MIXTURE_MEAN**2
 
 
 def mixture_denoiser(z: Tensor, gamma: Tensor) -> Tensor:

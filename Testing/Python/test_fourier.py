@@ -33,8 +33,7 @@ def test_transform_is_the_sum_of_its_definition():
     for row in range(4):
         for column in range(5):
             total = sum(
-                complex(image[y, x])
-                * cmath.exp(-2j * math.pi * ((row - 2) * (y - 2) / 4 + (column - 2) * (x - 2) / 5))
+                complex(image[y, x]) * cmath.exp(-2j * math.pi * ((row - 2) * (y - 2) / 4 + (column - 2) * (x - 2) / 5))
                 for y in range(4)
                 for x in range(5)
             )

@@ -180,9 +180,7 @@ def test_runs_wait_in_order_and_one_can_be_taken_out(start: Start, output: Path)
 def test_an_id_in_use_is_refused_without_harm_to_its_run(start: Start, output: Path) -> None:
     worker = start()
     worker.wait_ready()
-    line = protocol.encode(
-        {"type": "run", "id": "a", "request": fake("slow:0.5").to_json(), "output": str(output)}
-    )
+    line = protocol.encode({"type": "run", "id": "a", "request": fake("slow:0.5").to_json(), "output": str(output)})
     worker.send_line(line + line + b'{"type": "run", "id": "a"}\n')
     for words in ("run a is queued or running", "output"):
         refused = until(worker, "error")

@@ -172,13 +172,15 @@ class Study:
         with self.path.open("a", buffering=1) as stream:
             for i, image, extra in zip(missing, images, extras, strict=True):
                 truth = subject.slices[i]
-                entry = _rounded({
-                    "row": row.key,
-                    "subject": subject.name,
-                    "slice": subject.numbers[i],
-                    **scores(truth, image, float(subject.slices.max())),
-                    **extra,
-                })
+                entry = _rounded(
+                    {
+                        "row": row.key,
+                        "subject": subject.name,
+                        "slice": subject.numbers[i],
+                        **scores(truth, image, float(subject.slices.max())),
+                        **extra,
+                    }
+                )
                 self.done[row.key, subject.name, subject.numbers[i]] = entry
                 stream.write(json.dumps(entry) + "\n")
 
