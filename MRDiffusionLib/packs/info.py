@@ -60,7 +60,7 @@ class PackInfo:
         network: settings of `networks.unet.VDMUNet`, without the schedule's ends.
         schedule: for `diffusion.schedule_from_dict`.
         normalisation: {'percentile': p, 'value': v}: the p-th percentile of a volume's object (without air, as
-            `tasks.superresolution.intensity_scale` finds it) is scaled to v in [0, 1], u; the network sees 2 u - 1.
+            `imaging.intensity_scale` finds it) is scaled to v in [0, 1], u; the network sees 2 u - 1.
         training_data: what it was trained on, in plain words.
         licence: name of the licence of the weights.
         quality: measured figures (JSON types), with what they were measured on.

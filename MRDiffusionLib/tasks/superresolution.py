@@ -20,6 +20,7 @@ from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import Step, partial_start, sample, step_gammas
 from ..errors import InputError, PackError, SettingError
 from ..imaging.geometry import Geometry
+from ..imaging.intensity import intensity_scale
 from ..imaging.volume import Volume
 from ..physics.guidance import k_space_guide
 from ..physics.kspace import Measurement, k_space_report
@@ -79,20 +80,6 @@ class Restored:
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32] | None
     report: dict[str, Any]
-
-
-def intensity_scale(array: NDArray[np.float32], normalisation: dict[str, float]) -> float:
-    """The intensity that the pack calls 1: `percentile` of the voxels of the object is `value` on the pack's scale.
-
-    The object is what exceeds 5 % of the maximum: zero filling leaves ripples in air, which must not count.
-
-    Raises InputError if no voxel is positive.
-    """
-    largest = float(array.max())
-    if largest <= 0:
-        raise InputError(f"the largest intensity of the volume is {largest:g}", "Load a magnitude image")
-    inside = array[array > 0.05 * largest]
-    return float(np.percentile(inside, normalisation["percentile"]) / normalisation["value"])
 
 
 def restore(

@@ -21,12 +21,13 @@ from superresolution import FULL, LAMBDAS, PRIOR, REGRESSION, enlarge, low_resol
 
 from MRDiffusionLib.diffusion import SampleNoise, sample, step_gammas
 from MRDiffusionLib.diffusion.noise import stream_seed
+from MRDiffusionLib.imaging.intensity import intensity_scale
 from MRDiffusionLib.physics.kspace import measure_image
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import SuperResolutionSettings
 from MRDiffusionLib.tasks.device import faster_precision, resolve_device
 from MRDiffusionLib.tasks.models import Model, PackCache
-from MRDiffusionLib.tasks.superresolution import intensity_scale, on_model_scale, sample_slices, to_intensity
+from MRDiffusionLib.tasks.superresolution import on_model_scale, sample_slices, to_intensity
 
 SLICES = ((0, 12), (3, 20), (6, 27))
 """(test subject from 53, slice): base of the skull, basal ganglia, top of the ventricles."""

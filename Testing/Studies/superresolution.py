@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from MRDiffusionLib.evaluation.metrics import haarpsi, psnr, ssim
 from MRDiffusionLib.imaging.geometry import Geometry
+from MRDiffusionLib.imaging.intensity import intensity_scale
 from MRDiffusionLib.physics.guidance import METHODS
 from MRDiffusionLib.physics.kspace import k_space_report, resize_image
 from MRDiffusionLib.request import Request
@@ -35,7 +36,7 @@ from MRDiffusionLib.settings import SuperResolutionSettings
 from MRDiffusionLib.tasks.acquisition import Acquisition
 from MRDiffusionLib.tasks.device import faster_precision, resolve_device
 from MRDiffusionLib.tasks.models import PackCache
-from MRDiffusionLib.tasks.superresolution import intensity_scale, on_model_scale, sample_slices, to_intensity
+from MRDiffusionLib.tasks.superresolution import on_model_scale, sample_slices, to_intensity
 
 FULL = (128, 128)
 PRIOR, REGRESSION = "brain-t1-128", "brain-t1-128-regression"
