@@ -2,8 +2,8 @@
 
     python Testing/Studies/simulated.py DATA --out docs/images
 
-DATA is a folder with `cardiac_cine` (docs/data.md). Twelve patients are drawn by a fixed seed, not chosen: eight on real
-anatomy, whose bSSFP image is the real one, and four modelled ones.
+DATA is a folder with `cardiac_cine` (docs/data.md). Twelve patients are drawn by a fixed seed, not chosen: eight on
+real anatomy, whose bSSFP image is the real one, and four modelled ones.
 """
 
 from __future__ import annotations
