@@ -43,8 +43,12 @@ class Anatomy:
         """The voxels of some tissues, (rows, columns)."""
         return np.isin(self.labels, [NUMBER[name] for name in names])
 
-    def fractions(self, blur: float = 0.6) -> Floats:
-        """Share of each tissue in each voxel, (tissues, rows, columns), sum 1: partial volume of `blur` voxels."""
+    def fractions(self, blur: float = 0.9) -> Floats:
+        """Share of each tissue in each voxel, (tissues, rows, columns), sum 1: partial volume of `blur` voxels.
+
+        Slices are some 8 mm thick: a wall that stands 20 degrees oblique to them is smeared over 3 mm, 0.6 voxels in
+        standard deviation, and the heart beats and moves while it is measured, which does about the same.
+        """
         each = (self.labels == np.arange(len(LABELS))[:, None, None]).astype(np.float64)
         return np.stack([ndimage.gaussian_filter(one, blur) for one in each])
 

@@ -1,8 +1,8 @@
 """A slice's tissues from its real bSSFP image and an expert's contours of the left ventricle.
 
 The contours give wall and cavity. Everything else is told by brightness once the coil's shading is removed: lung is
-dark, muscle and liver grey, blood and fat bright. It is good enough to simulate other sequences, and not a segmentation
-to measure on.
+dark, muscle and liver grey, fat bright, and the right ventricle is what is bright and touches the left one. It is good
+enough to simulate other sequences, and not a segmentation to measure on.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ def anatomy_of(image: Floats, endo: Mask, epi: Mask, papillary: Mask | None = No
     dark, bright = smooth < 0.5 * muscle, smooth > middle
     labels[dark] = NUMBER["lung"]
     labels[bright] = NUMBER["fat"]
-    vessel = _large(_opened(bright & (smooth < 1.3 * blood) & (distance < 2.5 * radius) & ~epi, 3), 80)
-    labels[vessel] = NUMBER["blood"]
     right = _right_ventricle(bright & (smooth < 2.2 * blood), epi, distance, radius)
     labels[right] = NUMBER["venous blood"]
     labels = _without_rims(labels)
@@ -124,13 +122,6 @@ def _septum(right: Mask, centre: tuple[float, float], direction: Floats) -> floa
         return math.pi
     row, column = ndimage.center_of_mass(right)
     return math.atan2(-(row - centre[0]), column - centre[1])
-
-
-def _large(mask: Mask, voxels: int) -> Mask:
-    """The connected regions of at least so many voxels."""
-    parts, count = ndimage.label(mask)
-    sizes = ndimage.sum_labels(mask, parts, np.arange(count + 1))
-    return np.asarray(sizes >= voxels)[parts] & mask
 
 
 def _opened(mask: Mask, radius: int) -> Mask:

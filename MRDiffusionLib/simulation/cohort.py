@@ -36,7 +36,7 @@ MYOPS_LABELS = {
     "chronic scar": 2221,
     "obstruction": 2221,
 }
-"""Labels of MyoPS 2020. Blood outside the ventricles has none there; here vessels beside the heart share 500."""
+"""Labels of MyoPS 2020. Blood outside the ventricles has none."""
 
 MATRIX = 160
 """Rows and columns of the files: 22 cm around the heart."""

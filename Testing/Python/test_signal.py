@@ -111,6 +111,8 @@ def test_contrast_is_that_of_the_clinic(field: int) -> None:
     assert late["myocardium"] == pytest.approx(0, abs=1e-9)
     assert min(late["acute scar"], late["chronic scar"], late["blood"]) > 0.15
     assert late["obstruction"] < 0 < late["oedema"] < 0.5 * late["acute scar"]
+    # Skeletal muscle is past zero as well, but in the magnitude it stays dark grey, and an obstruction dark.
+    assert max(-late["muscle"], -late["obstruction"]) < 0.4 * late["blood"] and late["fat"] > 2 * abs(late["muscle"])
     for equation in (t2_prepared_bssfp, t2_stir):
         oedema, healthy = (float(equation(*times(name))) for name in ("oedema", "myocardium"))
         assert oedema > 1.15 * healthy

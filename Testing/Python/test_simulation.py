@@ -106,6 +106,21 @@ def test_an_infarct_ends_along_the_stack(stack: list[Anatomy]) -> None:
     assert all(np.array_equal(a.labels, b.labels) for a, b in zip(after[3:], stack[3:], strict=True))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_magnitude_lge_is_that_of_the_clinic(seed: int) -> None:
+    """Nulled wall black, muscle dark grey, blood, scar and fat bright."""
+    protocol = draw_protocol(np.random.default_rng(seed))
+    shown = dict(zip(LABELS, np.abs(tissue_signals(protocol, "LGE")), strict=True))
+    assert max(shown["muscle"], shown["obstruction"]) < 0.5 * min(shown["blood"], shown["acute scar"])
+    assert shown["myocardium"] < 0.3 * shown["blood"] and shown["fat"] > shown["muscle"]
+
+
+def test_voxels_of_fat_and_water_are_dark_in_bssfp(stack: list[Anatomy]) -> None:
+    signals = dict(zip(LABELS, tissue_signals(draw_protocol(np.random.default_rng(0)), "bSSFP"), strict=True))
+    assert signals["fat"] < 0 < signals["blood"]
+    assert ideal_image(stack[2], draw_protocol(np.random.default_rng(0), phase_sensitive=True), "bSSFP").min() >= 0
+
+
 @pytest.mark.parametrize("stir", [False, True])
 def test_oedema_is_bright_on_t2_and_stir_blood_is_dark(stir: bool) -> None:
     signals = dict(zip(LABELS, tissue_signals(draw_protocol(np.random.default_rng(2), stir), "T2"), strict=True))
