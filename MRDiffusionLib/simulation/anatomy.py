@@ -13,8 +13,11 @@ from ..physics.tissue import TISSUES
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-LABELS: tuple[str, ...] = (*TISSUES, "papillary")
-"""A tissue for each number in `Anatomy.labels`; papillary muscle is myocardium that lies in the cavity."""
+SAME_TISSUE = {"papillary": "myocardium", "vessel": "blood"}
+"""Papillary muscle is myocardium that lies in the cavity, a vessel is blood outside the ventricles."""
+
+LABELS: tuple[str, ...] = (*TISSUES, *SAME_TISSUE)
+"""A tissue for each number in `Anatomy.labels`."""
 
 NUMBER: dict[str, int] = {name: number for number, name in enumerate(LABELS)}
 
@@ -30,6 +33,8 @@ class Anatomy:
         septum: direction from there to the middle of the septum, radians counter-clockwise from the image's right.
         shading: (rows, columns), the sensitivity of the examination's coil, 1 at the heart.
         bssfp: the real image that the slice was made from, (rows, columns), or None for a modelled slice.
+        blur: partial volume, a standard deviation in voxels. Slices are some 8 mm thick: a wall that stands 20 degrees
+            oblique to them is smeared over 3 mm, 0.6 voxels, and motion during the measurement does about the same.
     """
 
     labels: NDArray[np.uint8]
@@ -38,19 +43,16 @@ class Anatomy:
     septum: float
     shading: Floats
     bssfp: Floats | None = None
+    blur: float = 0.9
 
     def where(self, *names: str) -> Mask:
         """The voxels of some tissues, (rows, columns)."""
         return np.isin(self.labels, [NUMBER[name] for name in names])
 
-    def fractions(self, blur: float = 0.9) -> Floats:
-        """Share of each tissue in each voxel, (tissues, rows, columns), sum 1: partial volume of `blur` voxels.
-
-        Slices are some 8 mm thick: a wall that stands 20 degrees oblique to them is smeared over 3 mm, 0.6 voxels in
-        standard deviation, and the heart beats and moves while it is measured, which does about the same.
-        """
+    def fractions(self) -> Floats:
+        """Share of each tissue in each voxel, (tissues, rows, columns), sum 1: the labels blurred by `blur`."""
         each = (self.labels == np.arange(len(LABELS))[:, None, None]).astype(np.float64)
-        return np.stack([ndimage.gaussian_filter(one, blur) for one in each])
+        return np.stack([ndimage.gaussian_filter(one, self.blur) for one in each])
 
 
 def polar(shape: tuple[int, ...], centre: tuple[float, float]) -> tuple[Floats, Floats]:

@@ -18,7 +18,7 @@ from ..physics.signal import (
     t2_stir,
 )
 from ..physics.tissue import FIELDS, TISSUES
-from .anatomy import LABELS, Anatomy, Floats, smooth_noise
+from .anatomy import LABELS, SAME_TISSUE, Anatomy, Floats, smooth_noise
 
 SEQUENCES = ("bSSFP", "T2", "LGE")
 
@@ -70,12 +70,11 @@ def draw_protocol(generator: np.random.Generator, stir: bool = False, phase_sens
         phase_sensitive: LGE as PSIR instead of the magnitude.
     """
     field = int(generator.integers(len(FIELDS)))
-    tissues = [TISSUES["myocardium" if name == "papillary" else name] for name in LABELS]
+    tissues = [TISSUES[SAME_TISSUE.get(name, name)] for name in LABELS]
 
     def around(values: list[float], spread: float) -> Floats:
         drawn = np.array(values) * np.exp(spread * generator.standard_normal(len(values)))
-        drawn[LABELS.index("papillary")] = drawn[LABELS.index("myocardium")]
-        return drawn
+        return drawn[[LABELS.index(SAME_TISSUE.get(name, name)) for name in LABELS]]
 
     return Protocol(
         field=field,
@@ -164,7 +163,7 @@ def draw_scanner(generator: np.random.Generator, reference: float) -> Scanner:
     return Scanner(
         resolution=float(generator.uniform(0.7, 0.95)),
         noise=float(reference / generator.uniform(12, 30)),
-        shading=float(generator.uniform(0.2, 0.7)),
+        shading=float(generator.uniform(0.2, 0.8)),
         shift=(float(shift[0]), float(shift[1])),
     )
 
@@ -175,7 +174,7 @@ def draw_shading(shape: tuple[int, int], centre: tuple[float, float], generator:
     angle = np.radians(generator.normal(130, 20))
     along = (np.cos(angle) * x - np.sin(angle) * y) / max(shape)
     return np.asarray(
-        np.exp(generator.uniform(1.5, 4) * along - generator.uniform(0, 1) * (x**2 + y**2) / max(shape) ** 2)
+        np.exp(generator.uniform(2, 5) * along - generator.uniform(0, 1) * (x**2 + y**2) / max(shape) ** 2)
     )
 
 
