@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -13,22 +11,11 @@ from ..physics.fourier import fft2c, ifft2c
 from .config import TrainingConfig
 from .data import draw_batch
 from .regression import regression_batch
+from .share import Share
 from .vdm import low_discrepancy
 
 SHARED_TIMES = 2**20
 """In place of a rank, in the seed of what all processes draw alike."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of each batch a process computes: that of `rank` among `processes`."""
-
-    rank: int = 0
-    processes: int = 1
-
-    def of(self, batch: int) -> int:
-        """Images of a batch for one process."""
-        return batch // self.processes
 
 
 def prior_losses(

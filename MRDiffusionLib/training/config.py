@@ -15,6 +15,7 @@ from ..settings import shown
 from .vdm import NoiseLevels
 
 TASKS = ("prior", "regression")
+PAIRED_TASKS = ("autoencoder", "synthesis", "translation")
 PREDICTIONS = ("v", "eps", "x0")
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -56,29 +57,22 @@ class Phase:
             _check_whole(f"{name} of a phase", getattr(self, name), 1)
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A training run. Paths are relative to the folder where the command is run.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training run has. Paths are relative to the folder where the command is run.
 
     Attributes:
         name: of the pack to be.
-        data: archive of slices (`data.load_slices`).
-        train_subjects, validation_subjects: first and last number, inclusive; they must not overlap.
+        data: archive of training images.
         phases: what is trained, in order.
-        task: 'prior' (a variational diffusion model) or 'regression' (a one-pass network from the zero-filled image to
-            the full one, the baseline of the evidence).
-        loss: of the prior: 'v', 'bound' or 'bound-T' with an integer T (`vdm.VariationalDiffusion`).
-        prediction: of the prior: 'v', 'eps' or 'x0'.
-        start: name or folder of a pack whose weights the run begins with; empty for weights drawn by the seed.
-        network: arguments of `networks.unet.VDMUNet`.
-        schedule: description for `diffusion.schedule_from_dict`.
+        task: what is trained; an entry of the kind's tasks.
+        network: arguments of the task's network.
         learning_rate, warmup_steps, weight_decay, gradient_clip: of AdamW (`optimisation.learning_rate`).
         ema_decay: of the averaged weights (`optimisation.moving_average`).
         seed: fixes the first weights and every batch.
         precision: '32-true' or 'bf16-mixed'.
-        measured: matrices of the zero-filled images in the regression.
         checkpoint_every, validate_every, picture_every: in steps.
-        validation_slices: spread evenly over the validation subjects.
+        validation_slices: spread evenly over the validation set.
 
     Raises:
         SettingError: a value of the wrong type or outside its range.
@@ -86,15 +80,9 @@ class TrainingConfig:
 
     name: str
     data: str
-    train_subjects: tuple[int, int]
-    validation_subjects: tuple[int, int]
     phases: tuple[Phase, ...]
-    task: str = "prior"
-    loss: str = "v"
-    prediction: str = "v"
-    start: str = ""
+    task: str
     network: dict[str, Any] = field(default_factory=dict)
-    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     learning_rate: float = 4e-4
     warmup_steps: int = 200
     weight_decay: float = 0.01
@@ -102,15 +90,12 @@ class TrainingConfig:
     ema_decay: float = 0.999
     seed: int = 0
     precision: str = "bf16-mixed"
-    measured: tuple[tuple[int, int], ...] = ((65, 65), (33, 33), (49, 41), (97, 97))
     checkpoint_every: int = 200
     validate_every: int = 400
     validation_slices: int = 64
     picture_every: int = 400
 
     def __post_init__(self) -> None:
-        _check_choice("task", self.task, TASKS)
-        _check_choice("prediction", self.prediction, PREDICTIONS)
         _check_choice("precision", self.precision, PRECISIONS)
         for name in ("checkpoint_every", "validate_every", "validation_slices", "picture_every"):
             _check_whole(name, getattr(self, name), 1)
@@ -123,13 +108,8 @@ class TrainingConfig:
             if not _is_number(value) or not 0 <= value < limit:
                 hint = f"Give a number of at least 0 and below {limit:g}"
                 raise SettingError(f"{name} = {shown(value)} is outside its range", hint)
-        for name in ("phases", "measured"):
-            if not getattr(self, name):
-                raise SettingError(f"{name} is empty", "Give one or more")
-        self._check_loss()
-        self._check_subjects()
-        for matrix in self.measured:
-            _check_pair("measured", matrix)
+        if not self.phases:
+            raise SettingError("phases is empty", "Give one or more")
 
     @property
     def steps(self) -> int:
@@ -143,6 +123,47 @@ class TrainingConfig:
                 return phase
             step -= phase.steps
         return self.phases[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(RunConfig):
+    """A prior or its baseline, trained on slices of one sequence.
+
+    Attributes:
+        task: 'prior' (a variational diffusion model) or 'regression' (a one-pass network from the zero-filled image to
+            the full one, the baseline of the evidence).
+        data: archive of slices (`data.load_slices`).
+        train_subjects, validation_subjects: first and last number, inclusive; they must not overlap.
+        loss: of the prior: 'v', 'bound' or 'bound-T' with an integer T (`vdm.VariationalDiffusion`).
+        prediction: of the prior: 'v', 'eps' or 'x0'.
+        start: name or folder of a pack whose weights the run begins with; empty for weights drawn by the seed.
+        network: arguments of `networks.unet.VDMUNet`.
+        schedule: description for `diffusion.schedule_from_dict`.
+        measured: matrices of the zero-filled images in the regression.
+
+    Raises:
+        SettingError: a value of the wrong type or outside its range.
+    """
+
+    train_subjects: tuple[int, int]
+    validation_subjects: tuple[int, int]
+    task: str = "prior"
+    loss: str = "v"
+    prediction: str = "v"
+    start: str = ""
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
+    measured: tuple[tuple[int, int], ...] = ((65, 65), (33, 33), (49, 41), (97, 97))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("task", self.task, TASKS)
+        _check_choice("prediction", self.prediction, PREDICTIONS)
+        self._check_loss()
+        self._check_subjects()
+        if not self.measured:
+            raise SettingError("measured is empty", "Give one or more")
+        for matrix in self.measured:
+            _check_pair("measured", matrix)
 
     def _check_loss(self) -> None:
         if not (isinstance(self.loss, str) and re.fullmatch(r"v|bound|bound-[1-9][0-9]*", self.loss)):
@@ -165,7 +186,110 @@ class TrainingConfig:
             raise SettingError(f"train_subjects {a} to {b} and validation_subjects {c} to {d} overlap", hint)
 
 
-def read_config(path: str | Path) -> TrainingConfig:
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training slice, the same for all its sequences.
+
+    Attributes:
+        rotate: degrees to either side.
+        scale: relative change of size to either side.
+        shift: pixels along each axis to either side.
+        mirror: whether half of the slices are mirrored left to right.
+    """
+
+    rotate: float = 15.0
+    scale: float = 0.1
+    shift: float = 6.0
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        for name, limit in (("rotate", 180.0), ("scale", 0.5), ("shift", 1000.0)):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= limit:
+                raise SettingError(
+                    f"{name} = {shown(value)} of augmentation is outside its range", f"Give 0 to {limit:g}"
+                )
+        if not isinstance(self.mirror, bool):
+            raise SettingError(f"mirror = {shown(self.mirror)} of augmentation is not true or false")
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """The heatmap loss (`synthesis.heatmap`): where errors count more.
+
+    Attributes:
+        factor: how much more a voxel in the middle of the labelled region counts.
+        smooth: standard deviation of the blur of the region's edge, in latent pixels.
+        poor: how much more a region counts in which the error is twice the mean; 0 for none.
+    """
+
+    factor: float = 3.0
+    smooth: float = 1.0
+    poor: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "smooth", "poor"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= 100:
+                raise SettingError(f"{name} = {shown(value)} of heatmap is outside its range", "Give 0 to 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedConfig(RunConfig):
+    """Training on slices of several sequences (`paired.Paired`): synthesis, its autoencoder, its baselines.
+
+    Attributes:
+        task: 'autoencoder'; 'synthesis' (the latent diffusion of CMRDiff, given a trained autoencoder); 'translation'
+            (a one-pass network from the given sequences to the wanted one).
+        data: archive of `python -m MRDiffusionLib prepare`.
+        train_patients, validation_patients: names, or patterns with * and ?; a patient that both match validates.
+        labels: of the region that matters (heart, lesion); empty for all labels.
+        augmentation: of the training slices.
+        autoencoder: synthesis: checkpoint of the autoencoder.
+        features: synthesis: arguments of `features.PatchEncoder`; null for a network without cross-attention.
+        heatmap: synthesis: null for the plain loss.
+        noise_levels: synthesis.
+        schedule: synthesis: description for `diffusion.schedule_from_dict`.
+        drop: probability that a given sequence is left out in training, for each on its own, and for all at once.
+        copies: synthesis: augmented copies of each slice that are encoded before training.
+        kl_weight: autoencoder: of the Kullback-Leibler term.
+        region_weight: autoencoder, translation: how much more the region counts in the mean absolute error.
+        adversarial: translation: weight of the adversarial loss beside the mean absolute error, 0 for none.
+    """
+
+    train_patients: tuple[str, ...]
+    validation_patients: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    autoencoder: str = ""
+    features: dict[str, Any] | None = None
+    heatmap: Heatmap | None = None
+    noise_levels: NoiseLevels = field(default_factory=lambda: NoiseLevels(mean=0.0, std=2.5, uniform_share=0.2))
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0})
+    drop: tuple[float, float] = (0.1, 0.05)
+    copies: int = 4
+    kl_weight: float = 1e-6
+    region_weight: float = 2.0
+    adversarial: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("task", self.task, PAIRED_TASKS)
+        for name in ("train_patients", "validation_patients"):
+            if not getattr(self, name) or not all(isinstance(p, str) and p for p in getattr(self, name)):
+                raise SettingError(f"{name} is no list of patients", "Give names, or patterns with * and ?")
+        if self.task == "synthesis" and not self.autoencoder:
+            raise SettingError("autoencoder is missing", "Name the checkpoint of a trained autoencoder")
+        _check_whole("copies", self.copies, 1)
+        for name in ("kl_weight", "region_weight", "adversarial"):
+            value = getattr(self, name)
+            if not _is_number(value) or value < 0:
+                raise SettingError(f"{name} = {shown(value)} is not a number of 0 or more")
+        if len(self.drop) != 2 or not all(_is_number(p) and 0 <= p <= 1 for p in self.drop):
+            raise SettingError(f"drop = {shown(self.drop)} is not two probabilities")
+
+
+def read_config(path: str | Path) -> TrainingConfig | PairedConfig:
     """Read a JSON configuration.
 
     Raises:
@@ -185,24 +309,45 @@ def read_config(path: str | Path) -> TrainingConfig:
         raise SettingError(f"{path}: {error.message}", error.hint) from error
 
 
-def config_from(values: Any) -> TrainingConfig:
-    """A configuration from JSON types. Raises SettingError."""
-    _check_names("the configuration", values, TrainingConfig)
+def config_from(values: Any) -> TrainingConfig | PairedConfig:
+    """A configuration from JSON types; its task decides the kind. Raises SettingError."""
+    paired = isinstance(values, Mapping) and values.get("task") in PAIRED_TASKS
+    _check_names("the configuration", values, PairedConfig if paired else TrainingConfig)
     values = dict(values)
     values["phases"] = tuple(_phase_from(phase) for phase in _list("phases", values["phases"]))
+    for name in ("name", "data"):
+        if not isinstance(values[name], str) or not values[name]:
+            raise SettingError(f"{name} = {shown(values[name])} is not a text")
+    for name in ("start", "autoencoder"):
+        if not isinstance(values.get(name, ""), str):
+            raise SettingError(f"{name} = {shown(values[name])} is not a text", "Name a pack, or leave it out")
+    for name in ("network", "schedule"):
+        if not isinstance(values.get(name, {}), dict):
+            raise SettingError(f"{name} = {shown(values[name])} is not names with values")
+    return _paired_from(values) if paired else _training_from(values)
+
+
+def _training_from(values: dict[str, Any]) -> TrainingConfig:
     for name in ("train_subjects", "validation_subjects"):
         values[name] = _check_pair(name, values[name], 0)
     if "measured" in values:
         values["measured"] = tuple(_check_pair("measured", m) for m in _list("measured", values["measured"]))
-    for name in ("name", "data"):
-        if not isinstance(values[name], str) or not values[name]:
-            raise SettingError(f"{name} = {shown(values[name])} is not a text")
-    if not isinstance(values.get("start", ""), str):
-        raise SettingError(f"start = {shown(values['start'])} is not a text", "Name a pack, or leave it out")
-    for name in ("network", "schedule"):
-        if not isinstance(values.get(name, {}), dict):
-            raise SettingError(f"{name} = {shown(values[name])} is not names with values")
     return TrainingConfig(**values)
+
+
+def _paired_from(values: dict[str, Any]) -> PairedConfig:
+    for name in ("train_patients", "validation_patients", "labels", "drop"):
+        if name in values:
+            values[name] = tuple(_list(name, values[name]))
+    if "noise_levels" in values:
+        values["noise_levels"] = _noise_levels_from(values)
+    for name, kind in (("augmentation", Augmentation), ("heatmap", Heatmap)):
+        if values.get(name) is not None:
+            _check_names(name, values[name], kind)
+            values[name] = kind(**values[name])
+    if not isinstance(values.get("features"), dict | None):
+        raise SettingError(f"features = {shown(values['features'])} is not names with values", "Give null for none")
+    return PairedConfig(**values)
 
 
 def _phase_from(values: Any) -> Phase:

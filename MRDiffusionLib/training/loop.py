@@ -18,17 +18,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from ..diffusion.schedule import schedule_from_dict
 from ..errors import InputError, SettingError, StorageError
-from ..networks.unet import VDMUNet
-from .batches import Share, prior_losses, regression_losses
-from .config import TrainingConfig
-from .data import load_slices
+from .config import RunConfig
+from .jobs import make_job
 from .optimisation import learning_rate, moving_average, schedule_gradients
-from .regression import Regression
-from .start import start_from
-from .validation import picture, validate
-from .vdm import VariationalDiffusion
+from .share import Share
 
 Log = Callable[[str], None]
 LOG_EVERY = 20
@@ -39,7 +33,7 @@ class Diverged(SettingError):
 
 
 def train(
-    config: TrainingConfig,
+    config: RunConfig,
     out: str | Path,
     *,
     accelerator: str = "auto",
@@ -73,23 +67,6 @@ def train(
     return trainer.folder
 
 
-def build_model(config: TrainingConfig) -> VariationalDiffusion | Regression:
-    """The untrained model that a configuration describes, its weights fixed by the seed.
-
-    Raises:
-        SettingError: a network or schedule that cannot be built.
-    """
-    torch.manual_seed(config.seed)
-    try:
-        schedule = schedule_from_dict(config.schedule)
-        network = VDMUNet(**config.network, gamma_min=schedule.gamma_min, gamma_max=schedule.gamma_max)
-    except (TypeError, ValueError) as error:
-        raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
-    if config.task == "regression":
-        return Regression(network, schedule.gamma_min, schedule.gamma_max)
-    return VariationalDiffusion(network, schedule, config.prediction)
-
-
 class Trainer:
     """One process of a run: the model, its average, the optimiser, and how far they are.
 
@@ -98,32 +75,26 @@ class Trainer:
         average: the moving average of the weights, which is validated and shipped.
         step: optimiser steps done.
         best: the best validation so far.
-        description: what the weights mean, kept in checkpoints so that `resume` takes no other network's.
+        job: what is trained.
     """
 
-    def __init__(self, config: TrainingConfig, folder: Path, fabric: Fabric, log: Log = print) -> None:
+    def __init__(self, config: RunConfig, folder: Path, fabric: Fabric, log: Log = print) -> None:
         self.config, self.folder, self.fabric, self.log = config, folder, fabric, log
         self.share = Share(fabric.global_rank, fabric.world_size)
-        self.slices = load_slices(config.data, config.train_subjects)
-        held_out = load_slices(config.data, config.validation_subjects)
-        self.held_out = held_out[:: max(1, len(held_out) // config.validation_slices)][: config.validation_slices]
-        self.bare = build_model(config)
-        network = self.bare.network
-        assert isinstance(network, VDMUNet)
-        if config.start and not (folder / "last.ckpt").exists():
-            start_from(network, config.start)
-        check_sizes(config, network, (self.slices.shape[-2], self.slices.shape[-1]), self.share)
+        self.job = make_job(config, fresh=not (folder / "last.ckpt").exists())
+        check_batches(config, self.share)
         _make_folder(folder)
 
-        self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.bare, avg_fn=moving_average(config.ema_decay)).to(fabric.device)
+        self.bare = self.job.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(self.bare, avg_fn=moving_average(config.ema_decay))
+        self.average.to(fabric.device)
+        trained = [parameter for parameter in self.bare.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            self.bare.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+            trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         self.model, self.optimizer = fabric.setup(self.bare, optimizer)
         self.step, self.best = 0, math.inf
         self.mean_loss: float | None = None
-        self.description = _description(self.bare, network)
 
     # Checkpoints.
 
@@ -138,7 +109,7 @@ class Trainer:
             hint = "Delete it, or choose another folder"
             raise InputError(f"{path} cannot be read ({error!r:.200})", hint) from error
         another, hint = f"{path} is from another network", "Choose another folder, or that network's configuration"
-        if not isinstance(loaded, dict) or loaded.get("description", self.description) != self.description:
+        if not isinstance(loaded, dict) or loaded.get("description", self.job.description) != self.job.description:
             raise SettingError(another, hint)
         try:
             # After `fabric.setup`: the optimiser's state goes where its weights are by now.
@@ -167,7 +138,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "mean_loss": self.mean_loss,
-            "description": self.description,
+            "description": self.job.description,
         }
         try:
             torch.save(state, partial)
@@ -214,16 +185,14 @@ class Trainer:
         self.mean_loss = loss if self.mean_loss is None else 0.98 * self.mean_loss + 0.02 * loss
 
     def _losses(self) -> Tensor:
-        config, share, device = self.config, self.share, self.fabric.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16-mixed"):
-            if isinstance(self.bare, Regression):
-                return regression_losses(self.model, self.slices, config, self.step, share, device)
-            return prior_losses(self.model, self.bare.schedule, self.slices, config, self.step, share, device)
+        device = self.fabric.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16-mixed"):
+            return self.job.losses(self.model, self.step, self.share, device)
 
     def _look(self, at_end: bool) -> None:
         """Validation and the picture, when they are due."""
         if self.step % self.config.validate_every == 0 or at_end:
-            scores = validate(self.average.module, self.held_out, self.config)
+            scores = self.job.validate(self.average.module)
             self._note(step=self.step, validation=scores)
             self.log(f"step {self.step}  validation " + "  ".join(f"{name} {v:.4f}" for name, v in scores.items()))
             if scores["total"] < self.best:
@@ -231,7 +200,7 @@ class Trainer:
                 self.save("best.ckpt")
         if self.step % self.config.picture_every == 0 or at_end:
             path = self.folder / f"samples-{self.step:06d}.png"
-            picture(self.average.module, self.held_out, path, self.config)
+            self.job.picture(self.average.module, path)
 
     def _report(self, begin: int, last: int, seconds: float) -> None:
         images, _ = _work(self.config, begin, self.step)
@@ -246,31 +215,20 @@ class Trainer:
             stream.write(json.dumps(values) + "\n")
 
 
-def check_sizes(config: TrainingConfig, network: VDMUNet, image: tuple[int, int], share: Share) -> None:
-    """Raises SettingError where crops, matrices or batches do not go with the network, the images or the machine."""
-    multiple, whole = network.multiple, min(image)
-    if image[0] % multiple or image[1] % multiple:
-        hint = "Crop or pad the images of the archive"
-        raise SettingError(f"the images have {image[0]}x{image[1]} pixels, not multiples of {multiple}", hint)
+def check_batches(config: RunConfig, share: Share) -> None:
+    """Raises SettingError where the processes cannot share a batch evenly."""
     for phase in config.phases:
-        if phase.crop % multiple or phase.crop > whole:
-            hint = f"Use a multiple of {multiple}, at most {whole}"
-            raise SettingError(f"crop = {phase.crop} does not go with the network and the images", hint)
         if phase.batch % share.processes:
             hint = f"Use a multiple of {share.processes}, or other devices"
             raise SettingError(f"batch = {phase.batch} cannot be shared among {share.processes} processes", hint)
-    for matrix in config.measured if config.task == "regression" else ():
-        if max(matrix) > whole:
-            hint = f"Use matrices of at most {whole}x{whole}"
-            raise SettingError(f"measured = {matrix[0]}x{matrix[1]} does not fit into the images", hint)
 
 
-def seconds_left(config: TrainingConfig, begin: int, step: int, last: int, seconds: float) -> float:
+def seconds_left(config: RunConfig, begin: int, step: int, last: int, seconds: float) -> float:
     """From the time that the steps from `begin` to `step` took: a step costs as much as its batch has pixels."""
     return seconds * _work(config, step, last)[1] / max(1, _work(config, begin, step)[1])
 
 
-def _work(config: TrainingConfig, begin: int, end: int) -> tuple[int, int]:
+def _work(config: RunConfig, begin: int, end: int) -> tuple[int, int]:
     """Images and pixels in the steps from `begin` to `end`."""
     images, pixels, first = 0, 0, 0
     for phase in config.phases:
@@ -278,14 +236,6 @@ def _work(config: TrainingConfig, begin: int, end: int) -> tuple[int, int]:
         images, pixels = images + steps * phase.batch, pixels + steps * phase.batch * phase.crop**2
         first += phase.steps
     return images, pixels
-
-
-def _description(model: VariationalDiffusion | Regression, network: VDMUNet) -> dict[str, Any]:
-    """What the weights of a checkpoint mean: equal shapes do not make an equal network."""
-    if isinstance(model, Regression):
-        return {"task": "regression", "network": network.settings}
-    of_prior = {"prediction": model.prediction, "schedule": model.schedule.to_dict()}
-    return {"task": "prior", "network": network.settings, **of_prior}
 
 
 def _make_folder(folder: Path) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .config import TrainingConfig
+from .config import RunConfig
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: RunConfig, step: int) -> float:
     """Linear warm-up, then a cosine to zero over the whole run."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps

@@ -6,6 +6,10 @@ The archive holds `images` (N, sequences, H, W) uint8, `labels` (N, H, W) uint16
 
 from __future__ import annotations
 
+import contextlib
+import secrets
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import InputError, StorageError
+from ..imaging.alignment import to_image
 from ..imaging.geometry import Geometry
 from ..imaging.intensity import intensity_scale
 from ..imaging.volume import Volume
@@ -61,24 +66,45 @@ class Paired:
         )
 
 
-def pair(cases: Iterable[Case], sequences: Sequence[str], matrix: int, pixel_mm: float) -> Paired:
-    """Slices of all cases, `matrix` x `matrix` pixels of `pixel_mm` around the labelled object.
+def pair(
+    cases: Iterable[Case],
+    sequences: Sequence[str],
+    matrix: int,
+    pixel_mm: float,
+    *,
+    centre: str = "labels",
+    slice_spacing_mm: float = 0.0,
+    least_shown: float = 0.0,
+) -> Paired:
+    """Slices of all cases, `matrix` x `matrix` pixels of `pixel_mm`.
 
-    Where a case has no labels the middle of the field of view is the centre. Slices without signal in one of the
-    sequences are left out.
+    Args:
+        cases: the patients.
+        sequences: which volumes, in the archive's order.
+        matrix: rows and columns.
+        pixel_mm: their spacing.
+        centre: what lies in the middle: "labels", the labelled object (the field of view where there are none), or
+            "signal", whatever the first sequence shows.
+        slice_spacing_mm: of thinner slices every n-th is taken, so that neighbours are about this far apart. Slices
+            are not averaged.
+        least_shown: share of a slice's pixels that must show the object (above 5 % of the scale) in every sequence;
+            other slices, and those without any signal, are left out.
 
     Raises:
         InputError: no case, or none of whose slices all sequences show something.
     """
     images, labels, patients, groups = [], [], [], []
     for case in cases:
-        centre = _centre(case)
-        stacks = [_slices(case.volumes[name], centre, matrix, pixel_mm) for name in sequences]
+        middle = _signal_centre(case.volumes[sequences[0]]) if centre == "signal" else _centre(case)
+        thickness = case.volumes[sequences[0]].geometry.spacing[2]
+        every = slice(None, None, max(1, round(slice_spacing_mm / thickness)))
+        stacks = [_slices(case.volumes[name], middle, matrix, pixel_mm)[every] for name in sequences]
         drawn = np.zeros(stacks[0].shape, np.uint16)
         if case.labels is not None:
-            drawn = _slices(case.labels, centre, matrix, pixel_mm, nearest=True).astype(np.uint16)
+            drawn = _slices(case.labels, middle, matrix, pixel_mm, nearest=True)[every].astype(np.uint16)
         levels = np.stack([_levels(stack) for stack in stacks], axis=1)
         shown = (levels.reshape(*levels.shape[:2], -1).max(-1) > 0).all(1)
+        shown &= ((levels > 0.05 * 255).mean((2, 3)) >= least_shown).all(1)
         images.append(levels[shown])
         labels.append(drawn[shown])
         patients += [case.patient] * int(shown.sum())
@@ -95,10 +121,37 @@ def pair(cases: Iterable[Case], sequences: Sequence[str], matrix: int, pixel_mm:
     )
 
 
-def write_paired(paired: Paired, path: str | Path) -> None:
-    """Write an archive (`.npz`). Raises StorageError."""
+def read_paired(path: str | Path) -> Paired:
+    """Read an archive. Raises InputError for a file that is missing or none."""
+    hint = "Make it with `python -m MRDiffusionLib prepare`"
     try:
-        with Path(path).open("wb") as stream:
+        with np.load(path, allow_pickle=False) as archive:
+            paired = Paired(
+                archive["images"],
+                archive["labels"],
+                archive["patient"],
+                archive["group"],
+                tuple(archive["sequences"].tolist()),
+                float(archive["pixel_size_mm"]),
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist", hint) from error
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error})", hint) from error
+    count, sequences = len(paired.patient), len(paired.sequences)
+    fits = paired.images.ndim == 4 and paired.images.shape[:2] == (count, sequences)
+    if paired.images.dtype != np.uint8 or not fits or paired.labels.shape != (count, *paired.images.shape[2:]):
+        shapes = f"images {paired.images.dtype} {paired.images.shape}, labels {paired.labels.shape}"
+        raise InputError(f"{path} holds {shapes} for {count} slices of {sequences} sequences", hint)
+    return paired
+
+
+def write_paired(paired: Paired, path: str | Path) -> None:
+    """Write an archive (`.npz`): beside its place, then moved there when it is complete. Raises StorageError."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("wb") as stream:
             np.savez_compressed(
                 stream,
                 images=paired.images,
@@ -108,8 +161,12 @@ def write_paired(paired: Paired, path: str | Path) -> None:
                 sequences=np.array(paired.sequences),
                 pixel_size_mm=np.array(paired.pixel_size_mm),
             )
+        partial.replace(path)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror})", "Choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _centre(case: Case) -> NDArray[np.float64]:
@@ -122,15 +179,20 @@ def _centre(case: Case) -> NDArray[np.float64]:
     return position
 
 
+def _signal_centre(volume: Volume) -> NDArray[np.float64]:
+    """Position (LPS mm) halfway between the outer sides of what a volume shows; 1 % of it at each side may be noise."""
+    shown = np.argwhere(volume.array > 0.1 * intensity_scale(volume.array, NORMALISATION))[:, ::-1]
+    index = np.percentile(shown, (1, 99), axis=0).mean(0)
+    position: NDArray[np.float64] = volume.geometry.affine()[:3, :3] @ index + np.array(volume.geometry.origin)
+    return position
+
+
 def _slices(
     volume: Volume, centre: NDArray[np.float64], matrix: int, pixel_mm: float, nearest: bool = False
 ) -> NDArray[np.float32]:
     """The volume's own slices with other pixels, (slices, matrix, matrix); zero outside of it."""
     target = grid_around(volume.geometry, centre, matrix, pixel_mm)
-    image = sitk.GetImageFromArray(volume.array)
-    image.SetSpacing(volume.geometry.spacing)
-    image.SetOrigin(volume.geometry.origin)
-    image.SetDirection(volume.geometry.direction)
+    image = to_image(volume)
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(target.size)
     resampler.SetOutputSpacing(target.spacing)

@@ -16,7 +16,8 @@ from MRDiffusionLib.packs import verify_pack
 from MRDiffusionLib.packs.weights import load_network
 from MRDiffusionLib.training.config import read_config
 from MRDiffusionLib.training.export import averaged_weights, main, pack_from_checkpoint
-from MRDiffusionLib.training.loop import build_model, train
+from MRDiffusionLib.training.loop import train
+from MRDiffusionLib.training.slices_job import build_model
 
 DESCRIPTION: dict[str, Any] = {
     "version": "0.1",

@@ -9,8 +9,9 @@ from torch import Tensor
 from MRDiffusionLib.diffusion.schedule import LinearSchedule
 from MRDiffusionLib.physics.fourier import fft2c
 from MRDiffusionLib.physics.kspace import mirrored
-from MRDiffusionLib.training.batches import Share, prior_losses, spare_centre
+from MRDiffusionLib.training.batches import prior_losses, spare_centre
 from MRDiffusionLib.training.config import config_from
+from MRDiffusionLib.training.share import Share
 
 
 def white(count: int, *size: int) -> Tensor:

@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_errors_are_the_persons_and_still_value_errors():
     with pytest.raises(UserError) as caught:
-        TrainingConfig("x", "y", (1, 2), (3, 4), ())
+        TrainingConfig(name="x", data="y", train_subjects=(1, 2), validation_subjects=(3, 4), phases=())
     assert isinstance(caught.value, ValueError) and caught.value.hint
 
 

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from MRDiffusionLib.diffusion.schedule import LinearSchedule
 from MRDiffusionLib.errors import InputError, SettingError, StorageError
 from MRDiffusionLib.networks.unet import VDMUNet
-from MRDiffusionLib.training import loop
-from MRDiffusionLib.training.batches import Share, batch_times, prior_losses
+from MRDiffusionLib.training import loop, slices_job
+from MRDiffusionLib.training.batches import batch_times, prior_losses
 from MRDiffusionLib.training.config import TrainingConfig, config_from
-from MRDiffusionLib.training.loop import Diverged, Trainer, build_model, check_sizes, seconds_left, train
+from MRDiffusionLib.training.loop import Diverged, Trainer, check_batches, seconds_left, train
 from MRDiffusionLib.training.optimisation import moving_average
 from MRDiffusionLib.training.regression import zero_filled
+from MRDiffusionLib.training.share import Share
+from MRDiffusionLib.training.slices_job import build_model, check_sizes
 from MRDiffusionLib.training.validation import picture, validate
 from MRDiffusionLib.training.vdm import from_levels
 
@@ -53,7 +55,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture()
 def make(slices: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A configuration of 6 steps in two phases, with changes. Pictures take longer than these runs: there are none."""
-    monkeypatch.setattr(loop, "picture", lambda *_: None)
+    monkeypatch.setattr(slices_job, "picture", lambda *_: None)
 
     def configuration(**changes: Any) -> TrainingConfig:
         values = {
@@ -454,20 +456,24 @@ def test_a_network_that_cannot_be_built_is_a_persons_error(make, changes, words)
 
 
 @pytest.mark.parametrize(
-    ("changes", "image", "processes", "words"),
+    ("changes", "image", "words"),
     [
-        ({"phases": [{"steps": 1, "batch": 4, "crop": 10}]}, (16, 16), 1, "crop = 10 .* multiple of 4, at most 16"),
-        ({"phases": [{"steps": 1, "batch": 4, "crop": 20}]}, (16, 24), 1, "crop = 20"),
-        ({}, (16, 18), 1, "16x18 pixels, not multiples of 4"),
-        ({}, (16, 16), 3, "batch = 4 cannot be shared among 3 processes"),
-        ({**REGRESSION, "measured": [[9, 17]]}, (16, 20), 1, "measured = 9x17"),
+        ({"phases": [{"steps": 1, "batch": 4, "crop": 10}]}, (16, 16), "crop = 10 .* multiple of 4, at most 16"),
+        ({"phases": [{"steps": 1, "batch": 4, "crop": 20}]}, (16, 24), "crop = 20"),
+        ({}, (16, 18), "16x18 pixels, not multiples of 4"),
+        ({**REGRESSION, "measured": [[9, 17]]}, (16, 20), "measured = 9x17"),
     ],
     ids=str,
 )
-def test_sizes_that_do_not_go_together_are_refused(make, changes, image, processes, words):
+def test_sizes_that_do_not_go_together_are_refused(make, changes, image, words):
     config = make(**changes)
     with pytest.raises(SettingError, match=words):
-        check_sizes(config, VDMUNet(**config.network), image, Share(0, processes))
+        check_sizes(config, VDMUNet(**config.network), image)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(make):
+    with pytest.raises(SettingError, match="batch = 4 cannot be shared among 3 processes"):
+        check_batches(make(), Share(0, 3))
 
 
 def test_the_sizes_are_checked_before_anything_is_written(make, tmp_path):

@@ -1,0 +1,31 @@
+"""The job of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .autoencoder_job import AutoencoderJob
+from .config import PairedConfig, RunConfig, TrainingConfig
+from .job import Job
+from .slices_job import SlicesJob
+from .synthesis_job import SynthesisJob
+from .translation_job import TranslationJob
+
+PAIRED: dict[str, Callable[[PairedConfig], Job]] = {
+    "autoencoder": AutoencoderJob,
+    "synthesis": SynthesisJob,
+    "translation": TranslationJob,
+}
+
+
+def make_job(config: RunConfig, fresh: bool = True) -> Job:
+    """What a configuration trains. Raises InputError, PackError, SettingError.
+
+    Args:
+        config: the run.
+        fresh: whether it begins; else the weights come from its checkpoint.
+    """
+    if isinstance(config, TrainingConfig):
+        return SlicesJob(config, fresh)
+    assert isinstance(config, PairedConfig)
+    return PAIRED[config.task](config)
