@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -14,22 +15,40 @@ from ..errors import PackError
 
 FORMAT = 1
 INFO_FILE, WEIGHTS_FILE, CARD_FILE, LICENCE_FILE = "pack.json", "weights.safetensors", "README.md", "LICENSE"
-TASKS = ("superresolution", "regression")
+TASKS = ("superresolution", "regression", "synthesis")
 PREDICTIONS = ("eps", "v", "x0")
 LARGEST_INFO = 1_000_000
 
 # Bounds that no sensible model reaches: they keep a hostile description from asking for all memory.
-_NETWORK: dict[str, tuple[int, int]] = {
+_BOUNDS: dict[str, tuple[int, int]] = {
     "channels": (1, 4096),
     "num_res_blocks": (1, 16),
     "image_channels": (1, 64),
+    "latent_channels": (1, 64),
     "condition_channels": (0, 256),
     "fourier_exponents": (-16, 16),
     "fold": (1, 16),
     "head_channels": (1, 4096),
     "norm_groups": (1, 4096),
+    "matrix": (8, 4096),
 }
-_NETWORK_LISTS = ("channels", "num_res_blocks", "fourier_exponents")
+_ONE, _LIST = "a whole number", "a list of 1 to 8 whole numbers"
+_UNET = {"channels": _LIST, "num_res_blocks": _LIST, "head_channels": _ONE, "norm_groups": _ONE}
+_VDM_UNET = {
+    **_UNET,
+    "image_channels": _ONE,
+    "condition_channels": _ONE,
+    "fourier_exponents": "a list of up to 8 whole numbers",
+    "fold": _ONE,
+}
+_CMRDIFF = {
+    "autoencoder": {"channels": _LIST, "latent_channels": _ONE, "num_res_blocks": _ONE, "norm_groups": _ONE},
+    "denoiser": _UNET,
+    "features": {"channels": _ONE, "matrix": _LIST},
+    "regression": {**_UNET, "fold": _ONE},
+}
+"""Parts of a synthesis pack and their settings; the last two may be null."""
+
 _SCHEDULES: dict[str, tuple[str, ...]] = {
     "linear": ("gamma_min", "gamma_max"),
     "cosine": ("gamma_min", "gamma_max"),
@@ -51,13 +70,14 @@ class PackInfo:
         name: lower-case letters, digits, '.', '_' and '-'.
         version: of the pack, not of the program.
         title: one line for a person.
-        task: 'superresolution' (an unconditional prior) or 'regression' (its one-pass baseline).
-        roles: input volumes that the task needs.
+        task: 'superresolution' (an unconditional prior), 'regression' (its one-pass baseline) or 'synthesis' (some
+            sequences from others).
+        roles: input volumes that the task needs; of a synthesis pack its sequences, each of which can be wanted.
         matrix: (rows, columns) that it was trained on.
         pixel_size_mm: (row spacing, column spacing) that it was trained on.
         prediction: what the network gives: 'eps', 'v' or 'x0'. A regression pack says 'x0' and gives the clean image
             less the zero-filled one.
-        network: settings of `networks.unet.VDMUNet`, without the schedule's ends.
+        network: settings of `networks.unet.VDMUNet` or `networks.cmrdiff.CMRDiff`, without the schedule's ends.
         schedule: for `diffusion.schedule_from_dict`.
         normalisation: {'percentile': p, 'value': v}: the p-th percentile of a volume's object (without air, as
             `imaging.intensity_scale` finds it) is scaled to v in [0, 1], u; the network sees 2 u - 1.
@@ -96,9 +116,11 @@ class PackInfo:
     @property
     def multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
+        if self.task == "synthesis":
+            levels = len(self.network["autoencoder"]["channels"]) + len(self.network["denoiser"]["channels"])
+            return int(2 ** (levels - 2))
         fold: int = self.network["fold"]
-        levels = len(self.network["channels"])
-        return fold << (levels - 1)
+        return fold << (len(self.network["channels"]) - 1)
 
     def unseen_pixel_sizes(self, pixel_mm: tuple[float, float]) -> list[int]:
         """The axes (0 rows, 1 columns) whose spacing is far from the training images' (`PIXEL_SIZE_TOLERANCE`)."""
@@ -152,7 +174,7 @@ def info_from(values: Any, folder: Path) -> PackInfo:
     checked: dict[str, Any] = {}
     for key, check in _CHECKS.items():
         try:
-            checked[key] = check(values[key])
+            checked[key] = check(values[key]) if key != "network" else _network(values[key], checked["task"])
         except (ValueError, RecursionError) as error:
             raise PackError(
                 f"pack {folder.name}: {key} = {_short(values[key])} {error}",
@@ -271,20 +293,33 @@ def _pixel_size(value: Any) -> tuple[float, float]:
     return rows, columns
 
 
-def _network(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(_NETWORK):
-        raise ValueError(f"is not an object of {', '.join(_NETWORK)}")
+def _network(value: Any, task: str) -> dict[str, Any]:
+    """The settings of `VDMUNet`, or for the task synthesis those of `CMRDiff`."""
+    if task != "synthesis":
+        return _unet(value, _VDM_UNET)
+    if not isinstance(value, dict) or set(value) != set(_CMRDIFF):
+        raise ValueError(f"is not an object of {', '.join(_CMRDIFF)}")
     checked: dict[str, Any] = {}
-    for key, (low, high) in _NETWORK.items():
-        entry = value[key]
-        if key not in _NETWORK_LISTS:
-            checked[key] = _inner(key, entry, _whole(low, high))
-        elif not isinstance(entry, list) or len(entry) > 8:
-            raise ValueError(f"has {key} = {_short(entry)}, which is not a list of up to 8 whole numbers")
+    for part, known in _CMRDIFF.items():
+        absent = value[part] is None and part in ("features", "regression")
+        checked[part] = None if absent else _inner(part, value[part], functools.partial(_unet, known=known))
+    return checked
+
+
+def _unet(value: Any, known: dict[str, str]) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != set(known):
+        raise ValueError(f"is not an object of {', '.join(known)}")
+    checked: dict[str, Any] = {}
+    for key, kind in known.items():
+        entry, check = value[key], _whole(*_BOUNDS[key])
+        if kind == _ONE:
+            checked[key] = _inner(key, entry, check)
+        elif not isinstance(entry, list) or len(entry) > 8 or (kind == _LIST and not entry):
+            raise ValueError(f"has {key} = {_short(entry)}, which is not {kind}")
         else:
-            checked[key] = [_inner(key, number, _whole(low, high)) for number in entry]
-    if not checked["channels"] or len(checked["channels"]) != len(checked["num_res_blocks"]):
-        raise ValueError("needs as many num_res_blocks as channels, at least one")
+            checked[key] = [_inner(key, number, check) for number in entry]
+    if "head_channels" in known and len(checked["channels"]) != len(checked["num_res_blocks"]):
+        raise ValueError("needs as many num_res_blocks as channels")
     return checked
 
 
@@ -342,7 +377,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "matrix": _matrix,
     "pixel_size_mm": _pixel_size,
     "prediction": _choice(PREDICTIONS),
-    "network": _network,
+    "network": _json_object,  # checked by `_network`, which needs the task
     "schedule": _schedule,
     "normalisation": _normalisation,
     "training_data": _text(4000),

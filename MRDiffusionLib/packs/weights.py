@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..diffusion.schedule import Schedule, schedule_from_dict
 from ..errors import PackError, StorageError
+from ..networks.cmrdiff import CMRDiff
 from ..networks.unet import VDMUNet
 from .info import CARD_FILE, FORMAT, INFO_FILE, LICENCE_FILE, WEIGHTS_FILE, PackInfo, info_from
 from .verify import AGAIN, LARGEST_WEIGHTS, check_file, check_sum, read_header
@@ -32,7 +33,7 @@ _TORCH_NAMES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float
 def load_network(
     info: PackInfo, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[VDMUNet, Schedule]:
-    """Build the pack's network and schedule, ready to predict.
+    """Build the network and schedule of a prior or a regression, ready to predict.
 
     Args:
         info: the pack.
@@ -42,8 +43,25 @@ def load_network(
         The network (evaluation mode, channels last, no gradients of weights) and the schedule, on the device.
 
     Raises:
-        PackError: as `verify_files` and `verify_pack`.
+        PackError: as `verify_files` and `verify_pack`; a pack of another task.
     """
+    network, schedule = _loaded(info, device, dtype)
+    if not isinstance(network, VDMUNet):
+        raise PackError(f"pack {info.name} is for the task {info.task}", "Choose another pack, see `packs list`")
+    return network, schedule
+
+
+def load_cmrdiff(
+    info: PackInfo, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[CMRDiff, Schedule]:
+    """Build the networks and schedule of a synthesis pack; otherwise as `load_network`."""
+    network, schedule = _loaded(info, device, dtype)
+    if not isinstance(network, CMRDiff):
+        raise PackError(f"pack {info.name} is for the task {info.task}", "Choose another pack, see `packs list`")
+    return network, schedule
+
+
+def _loaded(info: PackInfo, device: torch.device | str, dtype: torch.dtype) -> tuple[VDMUNet | CMRDiff, Schedule]:
     network, schedule = _described(info)
     tensors = _checked_tensors(info, network, schedule)
     of_schedule = {n.removeprefix(SCHEDULE_PREFIX): t for n, t in tensors.items() if n.startswith(SCHEDULE_PREFIX)}
@@ -79,7 +97,7 @@ def write_pack(
     Args:
         folder: the new pack; its parent must exist.
         info: the entries of pack.json without 'format' and 'weights_sha256'.
-        state_dict: of the `VDMUNet` ('unet....'), and of a learned schedule under 'schedule.'.
+        state_dict: of the `VDMUNet` or `CMRDiff`, and of a learned schedule under 'schedule.'.
         model_card_text, licence_text: README.md and LICENSE.
         replace: take the place of an older pack there.
         largest: bytes of the four files together.
@@ -113,12 +131,17 @@ def write_pack(
     return _write_folder(folder, checked, data, texts, replace)
 
 
-def _described(info: PackInfo) -> tuple[VDMUNet, Schedule]:
+def _described(info: PackInfo) -> tuple[VDMUNet | CMRDiff, Schedule]:
     """The network without weights (meta device) and the schedule of a description."""
     try:
         schedule = schedule_from_dict(info.schedule)
         with torch.device("meta"):
-            network = VDMUNet(**info.network, gamma_min=schedule.gamma_min, gamma_max=schedule.gamma_max)
+            ends = {"gamma_min": schedule.gamma_min, "gamma_max": schedule.gamma_max}
+            network: VDMUNet | CMRDiff
+            if info.task == "synthesis":
+                network = CMRDiff(sequences=len(info.roles), **info.network, **ends)
+            else:
+                network = VDMUNet(**info.network, **ends)
     except (ValueError, RuntimeError, TypeError) as error:
         raise PackError(f"pack {info.name}: its network cannot be built ({error})", AGAIN) from error
     return network, schedule

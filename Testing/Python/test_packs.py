@@ -21,9 +21,14 @@ import torch
 
 from MRDiffusionLib.diffusion.schedule import SCHEDULES, schedule_from_dict
 from MRDiffusionLib.errors import PackError, StorageError
+from MRDiffusionLib.networks.autoencoder import Autoencoder
+from MRDiffusionLib.networks.cmrdiff import CMRDiff
+from MRDiffusionLib.networks.conditional import ConditionalUNet
+from MRDiffusionLib.networks.features import PatchEncoder
+from MRDiffusionLib.networks.translation import TranslationUNet
 from MRDiffusionLib.networks.unet import VDMUNet
 from MRDiffusionLib.packs import find_pack, list_packs, read_info, scan_packs, verify, verify_files, verify_pack
-from MRDiffusionLib.packs.info import _NETWORK, _SCHEDULES
+from MRDiffusionLib.packs.info import _CMRDIFF, _SCHEDULES, _VDM_UNET
 from MRDiffusionLib.packs.weights import load_network, write_pack
 
 NETWORK = {
@@ -280,8 +285,15 @@ def test_network_that_monai_cannot_build_is_refused(pack: Path) -> None:
 
 
 def test_description_knows_every_setting_of_networks_and_schedules() -> None:
-    settings = set(inspect.signature(VDMUNet.__init__).parameters) - {"self", "gamma_min", "gamma_max"}
-    assert set(_NETWORK) == settings
+    def arguments(network: type, *but: str) -> set[str]:
+        return set(inspect.signature(network.__init__).parameters) - {"self", "gamma_min", "gamma_max", *but}  # type: ignore[misc]
+
+    assert set(_VDM_UNET) == arguments(VDMUNet)
+    assert set(_CMRDIFF) == arguments(CMRDiff, "sequences")
+    assert set(_CMRDIFF["autoencoder"]) == arguments(Autoencoder)
+    assert set(_CMRDIFF["features"]) == arguments(PatchEncoder, "sequences")
+    assert set(_CMRDIFF["denoiser"]) == arguments(ConditionalUNet, "sequences", "latent_channels", "feature_channels")
+    assert set(_CMRDIFF["regression"]) == set(TranslationUNet().settings) - {"sequences"}
     assert set(_SCHEDULES) == set(SCHEDULES)
     for name, cls in SCHEDULES.items():
         assert {"name", *_SCHEDULES[name]} == set(cls().to_dict())
