@@ -49,7 +49,7 @@ TISSUES: dict[str, Tissue] = {
     "muscle": Tissue((856, 898), (27, 29), 0.78, 0.15),  # B, W
     "liver": Tissue((576, 812), (46, 42), 0.72, 0.26),  # S
     "spleen": Tissue((1057, 1328), (79, 61), 0.80, 0.34),  # B
-    "lung": Tissue((1200, 1400), (35, 30), 0.12, 0.30),  # A: little water, and most of its signal is lost to air
+    "lung": Tissue((1200, 1400), (35, 30), 0.20, 0.30),  # A: little water
     "fluid": Tissue((2800, 3200), (900, 700), 1.00, 0.10),  # A: pericardium, stomach
     "fibrous": Tissue((1000, 1200), (8, 7), 0.45, 0.20),  # A: pericardium, cortical bone, walls of large vessels
     "air": Tissue((1000, 1000), (50, 50), 0.00, 0.00),

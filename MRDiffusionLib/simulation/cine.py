@@ -80,11 +80,15 @@ def _reference(flat: Floats, endo: Mask, epi: Mask, papillary: Mask | None) -> t
 
 
 def _right_ventricle(candidates: Mask, epi: Mask, distance: Floats, radius: float) -> Mask:
-    """Large bright regions that touch the outside of the left ventricle."""
+    """Bright regions that touch the outside of the left ventricle: the largest, and others on the same side of it."""
     free = candidates & ~ndimage.binary_dilation(epi) & (distance < 3 * radius)
     parts, count = ndimage.label(_opened(free, 3))
     near = ndimage.binary_dilation(epi, disk(6))
-    chosen = [n for n in range(1, count + 1) if (parts == n).sum() > 60 and ((parts == n) & near).sum() > 15]
+    sizes = {n: int((parts == n).sum()) for n in range(1, count + 1) if ((parts == n) & near).sum() > 15}
+    middles = {n: np.subtract(ndimage.center_of_mass(parts == n), ndimage.center_of_mass(epi)) for n in sizes}
+    largest = max(sizes, key=lambda n: sizes[n], default=0)
+    # Fat or stomach below the heart would lie at a right angle to it, or further round.
+    chosen = [n for n, size in sizes.items() if size > 60 and middles[n] @ middles[largest] > 0]
     return ndimage.binary_dilation(np.isin(parts, chosen), disk(1)) & free
 
 

@@ -21,6 +21,19 @@ from .sequences import draw_shading, modelled_texture
 FINE = 2
 """Grid points per voxel and axis while outlines are drawn."""
 
+UNEVEN = {
+    "blood": 0.07,
+    "venous blood": 0.10,
+    "fat": 0.08,
+    "muscle": 0.15,
+    "liver": 0.09,
+    "spleen": 0.09,
+    "fluid": 0.25,
+    "lung": 0.5,
+}
+"""Spread of brightness within tissues, chosen by eye beside real bSSFP images: blood that has just arrived is brighter
+than blood that swirls, fat and muscle have strands, and the lung's small vessels are below the resolution."""
+
 INSERTION = math.radians(62)
 """Where the right ventricle's wall meets the left one: so far from the middle of the septum, in front and below."""
 
@@ -86,10 +99,10 @@ def draw_heart(generator: np.random.Generator) -> Heart:
         wall=float(np.clip(wall, 5.5, 20)),
         septal=float(g.uniform(0, 0.5 if kind == "hypertrophic" else 0.15)),
         septum=float(math.radians(g.normal(190, 14))),
-        right=float(np.clip(g.normal(34, 6), 20, 50)),
+        right=float(np.clip(g.normal(37, 6), 22, 52)),
         outflow=float(g.uniform(0.95, 1.25)),
         papillary=(math.radians(g.normal(-125, 12)), math.radians(g.normal(125, 12))),
-        fat=float(g.uniform(3, 11)),
+        fat=float(g.uniform(2, 9)),
     )
 
 
@@ -99,11 +112,11 @@ def draw_chest(generator: np.random.Generator, heart: Heart) -> Chest:
     size = heart.radius + heart.wall
     return Chest(
         front=float(math.radians(g.normal(125, 10))),
-        distance=float(size + g.uniform(8, 30)),
-        radius=float(g.uniform(85, 140)),
+        distance=float(size + g.uniform(2, 20)),
+        radius=float(g.uniform(100, 180)),
         muscle=float(g.uniform(1, 9)),
         fat=float(g.uniform(8, 30)),
-        diaphragm=float(size + g.uniform(1, 14)),
+        diaphragm=float(size + g.uniform(0, 9)),
         slope=float(g.uniform(-0.15, 0.35)),
         liver=float(g.uniform(-5, 45)),
         stomach=(float(g.uniform(10, 50)), float(g.uniform(-36, -20))),
@@ -136,12 +149,12 @@ def modelled_stack(
         stack.append(
             Anatomy(
                 labels=labels,
-                texture=modelled_texture(labels.shape, generator) * _flow(labels, generator),
+                texture=modelled_texture(labels.shape, generator) * _uneven(labels, generator),
                 centre=centre,
                 septum=heart.septum,
                 shading=draw_shading(labels.shape, centre, generator),
                 # Towards the apex the walls stand more and more oblique to the slice.
-                blur=0.8 + 0.8 * along**3,
+                blur=0.65 + 0.9 * along**3,
             )
         )
     return stack
@@ -235,7 +248,7 @@ def _around(
     groove = np.exp(-(((np.abs(turned) - INSERTION) / 0.35) ** 2))
     septal = (1 + np.cos(turned)) / 2
     epicardial = heart.fat * (0.05 + 0.45 * septal + 0.6 * groove) * np.clip(0.8 + 0.6 * bent[0], 0.1, 2)
-    paracardial = epicardial + 1.2 * heart.fat * septal * np.clip(bent[1], 0, 2)
+    paracardial = epicardial + heart.fat * septal * np.clip(bent[1], 0, 2)
     labels[outside < paracardial + 1] = NUMBER["fat"]
     labels[(outside > epicardial) & (outside < epicardial + 1.1 + 0.3 * rough[1])] = NUMBER["fibrous"]
     for side in (-1, 1):
@@ -256,7 +269,7 @@ def _chest(
 ) -> np.ndarray:
     """Lungs, aorta, what lies below the diaphragm, and the wall in front; without the heart."""
     labels = np.full(right.shape, NUMBER["lung"], np.uint8)
-    labels[(rough[0] > 2.5) | ((np.abs(rough[2]) < 0.12) & (rough[3] > 1.4))] = NUMBER["vessel"]
+    labels[(rough[0] > 2.25) | ((np.abs(rough[2]) < 0.12) & (rough[3] > 1.4))] = NUMBER["vessel"]
     if along < 0.6:
         apart = np.hypot(right - chest.aorta[0], up - chest.aorta[1])
         labels[apart < 12.5] = NUMBER["fibrous"]
@@ -295,7 +308,7 @@ def _chest(
         length, thickness = generator.uniform(4, 13), generator.uniform(3, 5)
         rib = np.hypot((arc - place) / length, (depth - 6) / thickness) + 0.12 * rough[2]
         labels[rib < 1] = NUMBER["fibrous"]
-        labels[rib < 0.7 + 0.1 * rough[3]] = NUMBER["fat"]
+        labels[rib < 0.78 + 0.1 * rough[3]] = NUMBER["fat"]
     return labels
 
 
@@ -306,8 +319,10 @@ def _majority(labels: np.ndarray, matrix: int) -> np.ndarray:
     return counts.argmax(0).astype(np.uint8)
 
 
-def _flow(labels: np.ndarray, generator: np.random.Generator) -> Floats:
-    """Blood in bSSFP is bright where it has just arrived and darker where it swirls or stands."""
-    swirl = 0.7 * smooth_noise(labels.shape, 6, generator) + 0.7 * smooth_noise(labels.shape, 2.5, generator)
-    depth = 0.07 * (labels == NUMBER["blood"]) + 0.12 * (labels == NUMBER["venous blood"])
-    return np.asarray(np.exp(depth * swirl))
+def _uneven(labels: np.ndarray, generator: np.random.Generator) -> Floats:
+    """How bright a voxel is within its tissue, (rows, columns): `UNEVEN` of coarse and fine noise."""
+    noise = sum(0.58 * smooth_noise(labels.shape, scale, generator) for scale in (6, 2.5, 1))
+    depth = np.zeros(len(NUMBER))
+    for name, value in UNEVEN.items():
+        depth[NUMBER[name]] = value
+    return np.asarray(np.exp(depth[labels] * noise))
