@@ -1,14 +1,15 @@
-"""The other commands: packs, evaluate, simulate, train, worker, demo."""
+"""The other commands: packs, evaluate, simulate, prepare, train, worker, demo."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeviceError, InputError, PackError, SettingError, UserError
+from ..errors import DeviceError, InputError, PackError, SettingError, StorageError, UserError
 from ..packs import PackInfo, find_pack, scan_packs, user_folder, verify_pack
 from ..worker.protocol import to_json
 
@@ -51,6 +52,18 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_whole, default=0, help="the same seed gives the same patients [default 0]")
     parser.add_argument("--stir", action="store_true", help="T2 as STIR instead of T2-prepared bSSFP")
     parser.add_argument("--psir", action="store_true", help="phase-sensitive LGE instead of the magnitude")
+
+    parser = add(
+        "prepare",
+        prepare,
+        "make a training archive of patients with several sequences",
+        "Slices of all sequences of all patients on one grid, as one .npz archive to train on.",
+    )
+    parser.add_argument("dataset", choices=("myops", "lesjak"), help="how FOLDER is laid out (docs/data.md)")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the data set as it is distributed")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the archive (.npz)")
+    parser.add_argument("--matrix", type=_positive, default=128, help="rows and columns [default 128]")
+    parser.add_argument("--pixel", type=_millimetres, metavar="MM", help="their size [default myops 1.4, lesjak 1.7]")
 
     parser = add("train", train, "train a prior, or go on with a training run that was stopped")
     parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
@@ -144,6 +157,38 @@ def simulate(options: argparse.Namespace) -> None:
     print(f"wrote {options.out}: simulated patients, not for diagnosis")
 
 
+def prepare(options: argparse.Namespace) -> None:
+    """Write a paired archive. Raises InputError, StorageError."""
+    from ..training import lesjak, myops
+    from ..training.paired import Case, pair, write_paired
+
+    def told(cases: Iterable[Case]) -> Iterator[Case]:
+        for case in cases:
+            x, y, z = next(iter(case.volumes.values())).geometry.size
+            print(f"{case.patient} ({case.group}): {z} slices of {x}x{y}", flush=True)
+            yield case
+
+    if options.out.suffix != ".npz" or not options.out.parent.is_dir():
+        raise StorageError(f"{options.out} cannot be written", "Give the name of an .npz file in a folder that exists")
+    if options.dataset == "myops":
+        cases, sequences, pixel = told(myops.read_patients(options.folder)), myops.SEQUENCES, options.pixel or 1.4
+        paired = pair(cases, tuple(sequences), options.matrix, pixel)
+    else:
+        cases, sequences = told(lesjak.read_patients(options.folder, log=print)), lesjak.SEQUENCES
+        paired = pair(
+            cases,
+            tuple(sequences),
+            options.matrix,
+            options.pixel or 1.7,
+            centre="signal",
+            slice_spacing_mm=3.0,
+            least_shown=0.03,
+        )
+    write_paired(paired, options.out)
+    slices, patients = len(paired.images), len(set(paired.patient.tolist()))
+    print(f"wrote {options.out}: {slices} slices of {patients} patients, {', '.join(paired.sequences)}")
+
+
 def train(options: argparse.Namespace) -> None:
     """Train under Lightning Fabric. Raises UserError for what the configuration, the data or the machine lack."""
     config_path = _config_path(options.config)
@@ -224,6 +269,12 @@ def _whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
+
+
+def _millimetres(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length in mm above 0")
+    return float(text)
 
 
 def _devices(text: str) -> int | str:

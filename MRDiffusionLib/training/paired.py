@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -72,7 +73,7 @@ def pair(
     matrix: int,
     pixel_mm: float,
     *,
-    centre: str = "labels",
+    centre: Literal["labels", "signal"] = "labels",
     slice_spacing_mm: float = 0.0,
     least_shown: float = 0.0,
 ) -> Paired:
