@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import SettingError
-from .settings import ROLES, SuperResolutionSettings, settings_from, settings_to, shown
+from .settings import ROLES, TASKS, Settings, SuperResolutionSettings, settings_from, settings_to, shown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -18,9 +19,10 @@ class Request:
     """One run, complete: the same request on the same machine gives a bit-identical result.
 
     Attributes:
-        task: 'superresolution'.
+        task: 'superresolution' or 'synthesis'.
         pack: a pack's name, or its folder.
-        inputs: role to file path ('low_resolution' for super-resolution).
+        inputs: role to file path: 'low_resolution' for super-resolution; for synthesis the given sequences, one or
+            more of the pack's, the first of which decides the result's slices.
         settings: the task's settings.
         seed: non-negative; every slice and sample gets its own stream from it.
         device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
@@ -35,7 +37,7 @@ class Request:
     task: str
     pack: str
     inputs: dict[str, str]
-    settings: SuperResolutionSettings = field(default_factory=SuperResolutionSettings)
+    settings: Settings = field(default_factory=SuperResolutionSettings)
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -48,7 +50,7 @@ class Request:
         if not isinstance(self.pack, str) or not self.pack.strip():
             raise SettingError(f"pack = {shown(self.pack)} is not a name", "Give the name of a pack or its folder")
         _check_inputs(self.task, self.inputs)
-        if not isinstance(self.settings, SuperResolutionSettings):
+        if not isinstance(self.settings, TASKS[self.task]):
             raise SettingError(f"the settings {shown(self.settings)} are not those of task {self.task}")
         # Settings may have been built without `settings_from`; here they are checked at the latest.
         object.__setattr__(self, "settings", settings_from(self.task, settings_to(self.settings)))
@@ -98,12 +100,15 @@ class Request:
 
 
 def _check_inputs(task: str, inputs: object) -> None:
-    hint = f"Task {task} takes {', '.join(ROLES[task])}"
+    roles = ROLES[task]
+    hint = f"Task {task} takes {', '.join(roles) or 'sequences of its pack'}"
     if not isinstance(inputs, dict):
         raise SettingError(f"the inputs are {shown(inputs)}, not roles with files", hint)
-    if set(inputs) != set(ROLES[task]):
+    if not inputs or (roles and set(inputs) != set(roles)):
         raise SettingError(f"the inputs are {', '.join(sorted(map(str, inputs))) or 'empty'}", hint)
     for role, path in inputs.items():
+        if not isinstance(role, str) or not re.fullmatch(r"[\w .+-]{1,64}", role):
+            raise SettingError(f"the input {shown(role)} is not a name", hint)
         if not isinstance(path, str) or not path:
             raise SettingError(f"the input {role} is {shown(path)}, not a file's path")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Real
 from typing import Any
 
@@ -25,6 +25,7 @@ class Info:
         step: a slider's step.
         unit: empty for a pure number.
         choices: allowed values of a name, with a description each; empty for numbers.
+        by_role: whether the setting has a number for each input role, (role, number) pairs; a JSON object.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Info:
     step: float = 1.0
     unit: str = ""
     choices: tuple[tuple[str, str], ...] = ()
+    by_role: bool = False
 
 
 def setting(default: Any, **info: Any) -> Any:
@@ -123,11 +125,86 @@ class SuperResolutionSettings:
     )
 
 
-TASKS: dict[str, type[SuperResolutionSettings]] = {"superresolution": SuperResolutionSettings}
+@dataclass(frozen=True)
+class SynthesisSettings:
+    """Synthesis of a sequence from others (seed 001, CMRDiff; docs/methods.md)."""
+
+    target: str = setting(
+        "",
+        label="Wanted sequence",
+        tip="The sequence to make; one that the pack knows and that is not among the given images.",
+    )
+    scales: tuple[tuple[str, float], ...] = setting(
+        (),
+        label="Guidance scales",
+        tip="How strongly the result follows each given image: 0 ignores it, 1 as it was learnt, more exaggerates. "
+        "Symbol: c_I.",
+        minimum=0.0,
+        maximum=10.0,
+        step=0.1,
+        by_role=True,
+    )
+    guidance: str = setting(
+        "averaged",
+        label="Guidance",
+        tip="How the scales of several images work together.",
+        choices=(
+            ("averaged", "the mean of nested over all orders: no image comes first"),
+            ("nested", "one image after the other, in the order given (InstructPix2Pix)"),
+            ("composable", "each image on its own, added (composable diffusion)"),
+        ),
+    )
+    start: str = setting(
+        "regression",
+        label="Start from",
+        tip="noise: from pure noise. regression: from a one-pass prediction of the wanted image with noise added. "
+        "The name of a given sequence: from that image with noise added, as CMRDiff does; a low strength then leaks "
+        "its contrast.",
+    )
+    strength: float = setting(
+        0.6,
+        label="Strength",
+        tip="How much noise is added to what the sampling starts from: 1 all but hides it, 0 gives it back unchanged. "
+        "Symbol: t0.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+    steps: int = setting(
+        30,
+        label="Steps",
+        tip="Denoising steps. More steps take longer; beyond 30 little changes.",
+        minimum=1,
+        maximum=1000,
+    )
+    samples: int = setting(
+        4,
+        label="Samples",
+        tip="How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
+        "deviation (where the model is unsure).",
+        minimum=1,
+        maximum=64,
+    )
+    eta: float = setting(
+        0.0,
+        label="Stochasticity",
+        tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+
+
+Settings = SuperResolutionSettings | SynthesisSettings
+
+TASKS: dict[str, type[SuperResolutionSettings] | type[SynthesisSettings]] = {
+    "superresolution": SuperResolutionSettings,
+    "synthesis": SynthesisSettings,
+}
 """Task name to its settings."""
 
-ROLES: dict[str, tuple[str, ...]] = {"superresolution": ("low_resolution",)}
-"""Task name to the roles of its input volumes."""
+ROLES: dict[str, tuple[str, ...]] = {"superresolution": ("low_resolution",), "synthesis": ()}
+"""Task name to the roles of its input volumes; empty where the pack names them."""
 
 
 def info_of(settings_type: type, name: str) -> Info:
@@ -141,11 +218,11 @@ def info_of(settings_type: type, name: str) -> Info:
 
 
 def kind_of(settings_type: type, name: str) -> type:
-    """What a setting holds: str for a choice, int, float, or tuple for several whole numbers."""
+    """What a setting holds: str, int, float, tuple for several whole numbers, or dict for a number of each role."""
     info = info_of(settings_type, name)
     default: Any = next(f.default for f in fields(settings_type) if f.name == name)
-    if info.choices:
-        return str
+    if info.by_role:
+        return dict
     return float if default is None else type(default)
 
 
@@ -173,7 +250,7 @@ def help_text(settings_type: type, name: str) -> str:
     return " ".join(parts)
 
 
-def settings_from(task: str, values: dict[str, Any]) -> SuperResolutionSettings:
+def settings_from(task: str, values: dict[str, Any]) -> Settings:
     """Settings of a task from a dictionary (JSON types), checked.
 
     Raises:
@@ -190,9 +267,16 @@ def settings_from(task: str, values: dict[str, Any]) -> SuperResolutionSettings:
     return settings_type(**checked)
 
 
-def settings_to(settings: SuperResolutionSettings) -> dict[str, Any]:
+def settings_to(settings: Settings) -> dict[str, Any]:
     """Settings as JSON types; `settings_from` reads them back."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+    values: dict[str, Any] = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if f.metadata["info"].by_role:
+            values[f.name] = dict(value)
+        else:
+            values[f.name] = list(value) if isinstance(value, tuple) else value
+    return values
 
 
 def shown(value: object) -> str:
@@ -209,6 +293,14 @@ def _checked(f: Field[Any], value: Any) -> Any:
         allowed = [choice for choice, _ in info.choices]
         if value not in allowed:
             raise SettingError(f"{name} = {shown(value)} is unknown", f"Use one of {', '.join(allowed)}")
+        return value
+    if info.by_role:
+        if not isinstance(value, dict) or not all(isinstance(role, str) and role for role in value):
+            raise SettingError(f"{name} = {shown(value)} is not a number for each input", "Give names with numbers")
+        return tuple((role, _number(f"{name} of {role}", info, number, float)) for role, number in value.items())
+    if isinstance(default, str):
+        if not isinstance(value, str) or len(value) > 64:
+            raise SettingError(f"{name} = {shown(value)} is not a name of up to 64 characters")
         return value
     if isinstance(default, tuple):
         if not isinstance(value, (list, tuple)) or len(value) != len(default):

@@ -88,7 +88,7 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     _check_folder(path, volume.array.nbytes)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{suffix}")
     try:
-        sitk.WriteImage(_image(volume), str(partial))
+        sitk.WriteImage(to_image(volume), str(partial))
         _check_written(partial, volume)
         partial.replace(path)
     except (OSError, RuntimeError, MemoryError) as error:
@@ -199,7 +199,8 @@ def _finite_float32(name: str, image: sitk.Image, shape: tuple[int, ...]) -> NDA
     return array
 
 
-def _image(volume: Volume) -> sitk.Image:
+def to_image(volume: Volume) -> sitk.Image:
+    """As SimpleITK holds it; a copy."""
     image = sitk.GetImageFromArray(volume.array)
     image.SetSpacing(volume.geometry.spacing)
     image.SetOrigin(volume.geometry.origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -60,14 +60,16 @@ class CMRDiff(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, S, C, h, w) of images (B, S, H, W) in [-1, 1], float32."""
-        weight = self.unet.unet.conv_in.conv.weight
-        each = images.flatten(0, 1)[:, None].to(dtype=weight.dtype, memory_format=torch.channels_last)
-        latents: Tensor = self.autoencoder.encode(each).float().unflatten(0, images.shape[:2])
-        return latents
+        latents = self._each(self.autoencoder.encode, images.flatten(0, 1)[:, None])
+        return latents.unflatten(0, images.shape[:2])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, H, W) of latents (B, C, h, w), float32."""
+        return self._each(self.autoencoder.decode, latents)[:, 0]
+
+    def _each(self, network: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+        """A network on a batch; on a CPU one by one, as `VDMUNet` does: the same alone and in a batch."""
         weight = self.unet.unet.conv_in.conv.weight
-        each = latents.to(dtype=weight.dtype, memory_format=torch.channels_last)
-        images: Tensor = self.autoencoder.decode(each).float()[:, 0]
-        return images
+        batch = batch.to(dtype=weight.dtype, memory_format=torch.channels_last)
+        parts = batch.split(1) if batch.device.type == "cpu" else [batch]
+        return torch.cat([network(part) for part in parts]).float()

@@ -5,6 +5,8 @@ An encoder is `(images (B, S, H, W) in [-1, 1]) -> tokens (B, S, T, D)`, S slots
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ class PatchEncoder(nn.Module):
 
     def __init__(self, sequences: int = 3, channels: int = 128, matrix: tuple[int, int] = (128, 128)) -> None:
         super().__init__()
+        self.settings: dict[str, Any] = {"channels": channels, "matrix": list(matrix)}
         patches = (matrix[0] // 16) * (matrix[1] // 16)
         self.layers = nn.Sequential(
             nn.PixelUnshuffle(4),

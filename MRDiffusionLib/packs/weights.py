@@ -136,7 +136,7 @@ def _described(info: PackInfo) -> tuple[VDMUNet | CMRDiff, Schedule]:
     try:
         schedule = schedule_from_dict(info.schedule)
         with torch.device("meta"):
-            ends = {"gamma_min": schedule.gamma_min, "gamma_max": schedule.gamma_max}
+            ends: dict[str, Any] = {"gamma_min": schedule.gamma_min, "gamma_max": schedule.gamma_max}
             network: VDMUNet | CMRDiff
             if info.task == "synthesis":
                 network = CMRDiff(sequences=len(info.roles), **info.network, **ends)

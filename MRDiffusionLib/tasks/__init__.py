@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..request import Progress, Request, Result
-from . import superresolution
+from . import superresolution, synthesis
 from .models import PackCache
 
 OnProgress = Callable[[Progress], None]
@@ -36,7 +36,8 @@ def run(
         UserError: anything that the person can put right.
         diffusion.Cancelled: raised by `progress`.
     """
-    return superresolution.run(request, cache or PackCache(), progress, preview)
+    task = {"superresolution": superresolution.run, "synthesis": synthesis.run}[request.task]
+    return task(request, cache or PackCache(), progress, preview)
 
 
 __all__ = ["OnPreview", "OnProgress", "PackCache", "run"]

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, static_clip
 from ..diffusion.schedule import Schedule
+from ..networks.cmrdiff import CMRDiff
 from ..networks.unet import VDMUNet
 from ..packs import PackInfo, find_pack
-from ..packs.weights import load_network
+from ..packs.weights import load_cmrdiff, load_network
 from .device import dtype_of
 
 
@@ -37,17 +38,45 @@ class Model:
         return zero_filled + residual
 
 
+@dataclass(frozen=True)
+class Synthesiser:
+    """A synthesis pack ready to run."""
+
+    info: PackInfo
+    network: CMRDiff
+    schedule: Schedule
+    device: torch.device
+    precision: str
+
+
 class PackCache:
-    """Loads packs once: `cache.model(name, device, precision)`."""
+    """Loads packs once: `cache.model(name, device, precision)`; each raises PackError for one missing or damaged.
+
+    A pack that was changed on disk is loaded anew.
+    """
 
     def __init__(self) -> None:
         self._models: dict[tuple[str, str, str], Model] = {}
+        self._synthesisers: dict[tuple[str, str, str], Synthesiser] = {}
 
     def model(self, pack: str, device: torch.device, precision: str) -> Model:
-        """Raises PackError for a pack that is missing or damaged; a pack changed on disk is loaded anew."""
+        """A prior or a regression."""
         info = find_pack(pack)
-        key = (f"{info.folder}:{info.weights_sha256}", str(device), precision)
+        key = _key(info, device, precision)
         if key not in self._models:
             network, schedule = load_network(info, device, dtype_of(precision))
             self._models[key] = Model(info, network, schedule, device, precision)
         return self._models[key]
+
+    def synthesiser(self, pack: str, device: torch.device, precision: str) -> Synthesiser:
+        """A synthesis pack."""
+        info = find_pack(pack)
+        key = _key(info, device, precision)
+        if key not in self._synthesisers:
+            network, schedule = load_cmrdiff(info, device, dtype_of(precision))
+            self._synthesisers[key] = Synthesiser(info, network, schedule, device, precision)
+        return self._synthesisers[key]
+
+
+def _key(info: PackInfo, device: torch.device, precision: str) -> tuple[str, str, str]:
+    return f"{info.folder}:{info.weights_sha256}", str(device), precision

@@ -7,7 +7,7 @@ slice: the measured centre of k-space guides the sampling of the prior, whose pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,13 @@ from ..imaging.intensity import intensity_scale
 from ..imaging.volume import Volume
 from ..physics.guidance import k_space_guide
 from ..physics.kspace import Measurement, k_space_report
-from ..request import Progress, Request, Result
+from ..request import Request, Result
 from ..settings import SuperResolutionSettings
 from .acquisition import Acquisition, read_acquisition
 from .device import faster_precision, resolve_device
 from .models import Model, PackCache
 from .provenance import provenance
+from .slicewise import Clock, chunks, default_batch, slice_numbers, some_slices
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -41,6 +42,7 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     """Run a super-resolution request; see `tasks.run`."""
     started = time.monotonic()
     settings = request.settings
+    assert isinstance(settings, SuperResolutionSettings)
     device = resolve_device(request.device)
     precision = faster_precision(device) if request.precision == "auto" else request.precision
     model = cache.model(request.pack, device, precision)
@@ -51,12 +53,12 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
         precision=precision,
         batch=request.batch or default_batch(device),
         settings=replace(settings, noise=low.noise() if settings.noise is None else settings.noise),
-        slices=None if request.slices is None else _slice_numbers(request.slices, len(low.magnitude)),
+        slices=None if request.slices is None else slice_numbers(request.slices, len(low.magnitude)),
     )
     restored = restore(low, model, request, progress, preview)
     geometry = low.geometry.refined(settings.matrix)
     if request.slices is not None:
-        geometry = _some_slices(geometry, request.slices)
+        geometry = some_slices(geometry, request.slices)
     volumes = {"result": Volume(restored.mean, geometry)}
     if restored.deviation is not None:
         volumes["standard_deviation"] = Volume(restored.deviation, geometry)
@@ -66,11 +68,6 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
         provenance=provenance(request, model.info, {ROLE: (low.sha256, low.geometry)}),
         warnings=_warnings(low.geometry, settings, model),
     )
-
-
-def default_batch(device: torch.device) -> int:
-    """Images computed in one network call: a larger batch costs memory and saves little on a CPU."""
-    return 4 if device.type == "cpu" else 32
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def restore(
         request: resolved: `batch` and `settings.noise` are numbers.
     """
     settings = request.settings
-    assert settings.noise is not None
+    assert isinstance(settings, SuperResolutionSettings) and settings.noise is not None
     scale = intensity_scale(low.magnitude, model.info.normalisation)
     numbers = list(range(len(low.magnitude))) if request.slices is None else list(request.slices)
     mean = np.zeros((len(numbers), *settings.matrix), np.float32)
@@ -103,8 +100,8 @@ def restore(
     reports: list[dict[str, float]] = []
     # A slice without any signal stays empty: the prior would put a brain there.
     signal = [i for i, n in enumerate(numbers) if (low.magnitude[n] > 0).any()]
-    clock = _Clock(len(signal), settings, progress)
-    for chunk in _chunks(signal, settings.samples, request.batch):
+    clock = Clock(len(signal), settings.samples, settings.steps, progress)
+    for chunk in chunks(signal, settings.samples, request.batch):
         chosen = [numbers[i] for i in chunk]
         measured = on_model_scale(low.measure(chosen, settings.matrix, settings.noise, model.device), scale)
 
@@ -149,6 +146,7 @@ def sample_slices(
         (slices, samples, H, W) on the model's scale, [-1, 1] up to the correction by the measurement.
     """
     settings, device = request.settings, model.device
+    assert isinstance(settings, SuperResolutionSettings)
     pairs = [(row, k) for row in range(len(numbers)) for k in range(settings.samples)]
     gammas = step_gammas(model.schedule, settings.steps, settings.strength)
     images = []
@@ -185,33 +183,6 @@ def to_intensity(x: Tensor, scale: float) -> NDArray[np.float32]:
     return ((x.float() + 1) * (scale / 2)).cpu().numpy().astype(np.float32)
 
 
-def _chunks(slices: list[int], samples: int, batch: int) -> Iterator[list[int]]:
-    """Slices to work on together, so that one batch is full: several slices, or one slice of many samples."""
-    together = max(1, batch // samples)
-    for begin in range(0, len(slices), together):
-        yield slices[begin : begin + together]
-
-
-class _Clock:
-    """Counts denoised images and reports `Progress` with the time left, from the mean time of one."""
-
-    def __init__(self, slices: int, settings: SuperResolutionSettings, report: OnProgress | None) -> None:
-        self.slices, self.steps, self.report = slices, settings.steps, report
-        self.per_slice = settings.samples * settings.steps
-        self.done, self.calls, self.begin = 0, 0, time.monotonic()
-
-    def step(self, images: int) -> None:
-        """One denoiser call on some images has ended."""
-        self.done, self.calls = self.done + images, self.calls + 1
-        if self.report is None:
-            return
-        total = self.slices * self.per_slice
-        # The first calls include one-time costs: no guess from them.
-        left = (time.monotonic() - self.begin) * (total - self.done) / self.done if self.calls > 2 else None
-        now = min(self.slices, 1 + (self.done - 1) // self.per_slice)
-        self.report(Progress(now, self.slices, (self.calls - 1) % self.steps + 1, self.steps, left))
-
-
 def _average(reports: list[dict[str, float]], scale: float) -> dict[str, Any]:
     """Root mean square of residual and noise over slices (in input intensity), mean of the share outside the band.
 
@@ -231,26 +202,6 @@ def _average(reports: list[dict[str, float]], scale: float) -> dict[str, Any]:
         "residual_over_signal": rms("residual_over_signal"),
         "energy_outside": float(np.mean([r["energy_outside"] for r in reports])),
     }
-
-
-def _slice_numbers(slices: tuple[int, ...], count: int) -> tuple[int, ...]:
-    outside = [s for s in slices if not 0 <= s < count]
-    if outside:
-        raise SettingError(f"slice {outside[0]} is outside 0 to {count - 1}", "Choose a slice of the volume")
-    if not slices or list(slices) != list(range(slices[0], slices[0] + len(slices))):
-        raise SettingError(f"slices {list(slices)} are not consecutive", "Give a run of slices such as 3,4,5")
-    return slices
-
-
-def _some_slices(geometry: Geometry, slices: tuple[int, ...]) -> Geometry:
-    """The geometry of a preview: the chosen slices as a stack that begins at the first of them."""
-    direction = np.array(geometry.direction).reshape(3, 3)
-    origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * slices[0]
-    return replace(
-        geometry,
-        size=(geometry.size[0], geometry.size[1], len(slices)),
-        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
-    )
 
 
 def _check(low: Acquisition, settings: SuperResolutionSettings, model: Model) -> None:

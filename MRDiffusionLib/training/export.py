@@ -1,6 +1,9 @@
 """From a training run to a pack: the averaged weights of a checkpoint, with what a person says about them.
 
 python -m MRDiffusionLib.training.export CONFIG CHECKPOINT OUT --description D.json --card CARD.md --licence LICENSE
+
+A synthesis pack is made of three runs: its own, the autoencoder that its configuration names, and (--regression) the
+one-pass baseline.
 """
 
 from __future__ import annotations
@@ -19,20 +22,23 @@ from ..errors import PackError
 from ..networks.unet import VDMUNet
 from ..packs import PackInfo
 from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, write_pack
-from .config import TrainingConfig, read_config
+from .config import PairedConfig, TrainingConfig, read_config
+from .synthesis_job import trained_autoencoder
 
-TASKS = {"prior": "superresolution", "regression": "regression"}
+TASKS = {"prior": "superresolution", "regression": "regression", "synthesis": "synthesis"}
 """What a training run trains, to the task of its pack."""
 
 DECIDED_BY_RUN = ("task", "prediction", "network", "schedule")
 _AVERAGE, _NETWORK = "module.", "network."
+_ATTENTION = ("head_channels", "norm_groups")
 
 
 def pack_from_checkpoint(
     checkpoint: str | Path,
-    config: TrainingConfig,
+    config: TrainingConfig | PairedConfig,
     out: str | Path,
     *,
+    regression: str | Path | None = None,
     description: Mapping[str, Any],
     model_card: str,
     licence: str,
@@ -45,6 +51,7 @@ def pack_from_checkpoint(
         checkpoint: `best.ckpt` or `last.ckpt` of `training.loop.train`.
         config: of that run; it decides task, prediction, network and schedule.
         out: folder of the new pack.
+        regression: of a synthesis pack: the checkpoint of its one-pass baseline, or None for a pack without.
         description: the other entries of pack.json; `name` is the run's unless it is given.
         model_card, licence: texts of README.md and LICENSE.
         replace, largest: as `packs.weights.write_pack`.
@@ -57,8 +64,11 @@ def pack_from_checkpoint(
     decided = sorted(set(description) & set(DECIDED_BY_RUN))
     if decided:
         raise PackError(f"the description sets {', '.join(decided)}", "The training run decides that: leave it out")
-    info = {"name": config.name, **description, **_of_run(config)}
-    weights = averaged_weights(checkpoint)
+    if isinstance(config, PairedConfig):
+        decides, weights = _of_synthesis(checkpoint, config, regression)
+    else:
+        decides, weights = _of_run(config), averaged_weights(checkpoint)
+    info = {"name": config.name, **description, **decides}
     return write_pack(out, info, weights, model_card, licence, replace=replace, largest=largest)
 
 
@@ -68,13 +78,7 @@ def averaged_weights(checkpoint: str | Path) -> dict[str, Tensor]:
     Raises:
         PackError: a file that is missing or no checkpoint of `training.loop.train`.
     """
-    try:
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state: dict[str, Tensor] = loaded["ema"]
-    except Exception as error:  # torch.load raises nearly any type for a damaged file
-        raise PackError(
-            f"{checkpoint} cannot be read ({error!r:.200})", "Give a checkpoint of a training run"
-        ) from error
+    state: dict[str, Tensor] = _checkpoint(checkpoint)["ema"]
     weights = {}
     for name, value in state.items():
         name = name.removeprefix(_AVERAGE)
@@ -87,6 +91,47 @@ def averaged_weights(checkpoint: str | Path) -> dict[str, Tensor]:
     return weights
 
 
+def _checkpoint(path: str | Path) -> dict[str, Any]:
+    hint = "Give a checkpoint of a training run"
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        loaded["ema"]
+    except Exception as error:  # torch.load raises nearly any type for a damaged file
+        raise PackError(f"{path} cannot be read ({error!r:.200})", hint) from error
+    return loaded
+
+
+def _of_synthesis(
+    checkpoint: str | Path, config: PairedConfig, regression: str | Path | None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The entries of pack.json that the runs decide, and the weights under the names of `CMRDiff`."""
+    own = _checkpoint(checkpoint)
+    described = own.get("description", {})
+    if described.get("task") != "synthesis":
+        raise PackError(f"{checkpoint} is of the task {described.get('task')}", "Give a checkpoint of a synthesis run")
+    weights = {name.removeprefix(_AVERAGE): value for name, value in own["ema"].items() if name.startswith(_AVERAGE)}
+    scale = {f"autoencoder.{name}": weights.pop(f"latent_{name}") for name in ("mean", "std")}
+    of_autoencoder = trained_autoencoder(config.autoencoder)
+    weights |= {f"autoencoder.{name}": value for name, value in of_autoencoder.state_dict().items()} | scale
+    denoiser = {n: v for n, v in described["network"].items() if n in ("channels", "num_res_blocks", *_ATTENTION)}
+    network: dict[str, Any] = {
+        "autoencoder": described["autoencoder"],
+        "denoiser": denoiser,
+        "features": described["features"],
+        "regression": None,
+    }
+    if regression is not None:
+        baseline = _checkpoint(regression)
+        weights |= {
+            name.removeprefix(_AVERAGE).replace("unet.", "regression.", 1): value
+            for name, value in baseline["ema"].items()
+            if name.startswith(f"{_AVERAGE}unet.")
+        }
+        network["regression"] = {n: v for n, v in baseline["description"]["network"].items() if n != "sequences"}
+    decides = {"task": "synthesis", "prediction": "v", "network": network, "schedule": described["schedule"]}
+    return decides, weights
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command of the module's docstring. Raises UserError and OSError as they come."""
     parser = argparse.ArgumentParser(description="Write a training run's averaged weights as a pack.")
@@ -97,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--card", required=True, help="the model card (Markdown)")
     parser.add_argument("--licence", required=True, help="text of the licence of the weights")
+    parser.add_argument("--regression", help="of a synthesis pack: best.ckpt of its one-pass baseline")
     parser.add_argument("--replace", action="store_true", help="take the place of an older pack")
     options = parser.parse_args(arguments)
     card, licence = (Path(path).read_text(encoding="utf-8") for path in (options.card, options.licence))
@@ -104,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.checkpoint,
         read_config(options.config),
         options.out,
+        regression=options.regression,
         description=json.loads(Path(options.description).read_text(encoding="utf-8")),
         model_card=card,
         licence=licence,

@@ -36,11 +36,19 @@ class SynthesisModel(nn.Module):
     Args:
         unet: of the latents; predicts v.
         features: of the images; None for a network without cross-attention.
+
+    Attributes:
+        latent_mean, latent_std: (C,), the scale of the latents that it is trained on (`Autoencoder.set_scale`).
     """
 
-    def __init__(self, unet: ConditionalUNet, features: nn.Module | None) -> None:
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, unet: ConditionalUNet, features: nn.Module | None, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.unet, self.features = unet, features
+        self.register_buffer("latent_mean", autoencoder.mean.clone())
+        self.register_buffer("latent_std", autoencoder.std.clone())
 
     def forward(
         self,
@@ -87,14 +95,14 @@ class SynthesisJob:
             )
         except (TypeError, ValueError) as error:
             raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
-        self.model = SynthesisModel(unet, features)
         self.pool = Pool(augmented_copies(slices, config), self.autoencoder)
         # The held-out slices are scaled as the training ones.
         self.held_out = Pool((from_grey(held_out.images), held_out.region), self.autoencoder, scale=False)
+        self.model = SynthesisModel(unet, features, self.autoencoder)
         self.description = {
             "task": config.task,
             "network": unet.settings,
-            "features": None if features is None else config.features,
+            "features": None if features is None else features.settings,
             "schedule": self.schedule.to_dict(),
             "autoencoder": self.autoencoder.settings,
         }

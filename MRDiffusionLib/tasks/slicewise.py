@@ -1,0 +1,71 @@
+"""What tasks that go through a volume slice by slice share: which slices, how many at once, how far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..errors import SettingError
+from ..imaging.geometry import Geometry
+from ..request import Progress
+
+if TYPE_CHECKING:
+    from . import OnProgress
+
+
+def default_batch(device: torch.device) -> int:
+    """Images computed in one network call: a larger batch costs memory and saves little on a CPU."""
+    return 4 if device.type == "cpu" else 32
+
+
+def chunks(slices: list[int], samples: int, batch: int) -> Iterator[list[int]]:
+    """Slices to work on together, so that one batch is full: several slices, or one slice of many samples."""
+    together = max(1, batch // samples)
+    for begin in range(0, len(slices), together):
+        yield slices[begin : begin + together]
+
+
+class Clock:
+    """Counts denoised images and reports `Progress` with the time left, from the mean time of one."""
+
+    def __init__(self, slices: int, samples: int, steps: int, report: OnProgress | None) -> None:
+        self.slices, self.steps, self.report = slices, steps, report
+        self.per_slice = samples * steps
+        self.done, self.calls, self.begin = 0, 0, time.monotonic()
+
+    def step(self, images: int) -> None:
+        """One denoiser call on some images has ended."""
+        self.done, self.calls = self.done + images, self.calls + 1
+        if self.report is None:
+            return
+        total = self.slices * self.per_slice
+        # The first calls include one-time costs: no guess from them.
+        left = (time.monotonic() - self.begin) * (total - self.done) / self.done if self.calls > 2 else None
+        now = min(self.slices, 1 + (self.done - 1) // self.per_slice)
+        self.report(Progress(now, self.slices, (self.calls - 1) % self.steps + 1, self.steps, left))
+
+
+def slice_numbers(slices: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The chosen slices of a volume of `count`, checked. Raises SettingError."""
+    outside = [s for s in slices if not 0 <= s < count]
+    if outside:
+        raise SettingError(f"slice {outside[0]} is outside 0 to {count - 1}", "Choose a slice of the volume")
+    if not slices or list(slices) != list(range(slices[0], slices[0] + len(slices))):
+        raise SettingError(f"slices {list(slices)} are not consecutive", "Give a run of slices such as 3,4,5")
+    return slices
+
+
+def some_slices(geometry: Geometry, slices: tuple[int, ...]) -> Geometry:
+    """The geometry of a preview: the chosen slices as a stack that begins at the first of them."""
+    direction = np.array(geometry.direction).reshape(3, 3)
+    origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * slices[0]
+    return replace(
+        geometry,
+        size=(geometry.size[0], geometry.size[1], len(slices)),
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+    )

@@ -1,0 +1,193 @@
+"""Synthesis end to end with a small pack of random weights: what must hold whatever the network predicts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from MRDiffusionLib import tasks
+from MRDiffusionLib.errors import InputError, PackError, SettingError
+from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
+from MRDiffusionLib.networks.cmrdiff import CMRDiff
+from MRDiffusionLib.packs.weights import write_pack
+from MRDiffusionLib.request import Request, request_from_provenance
+from MRDiffusionLib.settings import SynthesisSettings
+
+SEQUENCES = ("bSSFP", "T2", "LGE")
+UNET = {"channels": [16, 32], "num_res_blocks": [1, 1], "head_channels": 16, "norm_groups": 8}
+NETWORK = {
+    "autoencoder": {"channels": [16, 16], "latent_channels": 3, "num_res_blocks": 1, "norm_groups": 8},
+    "denoiser": UNET,
+    "features": {"channels": 16, "matrix": [32, 32]},
+    "regression": {**UNET, "fold": 2},
+}
+OBLIQUE = (0.6, 0.0, 0.8, 0.0, 1.0, 0.0, -0.8, 0.0, 0.6)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = CMRDiff(sequences=3, **NETWORK, gamma_min=-12.0, gamma_max=6.0)
+    for parameter in network.parameters():  # MONAI begins some of them at zero, and a condition would not matter
+        torch.nn.init.normal_(parameter, std=0.05)
+    info = {
+        "name": "tiny",
+        "version": "0",
+        "title": "random weights",
+        "task": "synthesis",
+        "roles": list(SEQUENCES),
+        "matrix": [32, 32],
+        "pixel_size_mm": [2.0, 2.0],
+        "prediction": "v",
+        "network": NETWORK,
+        "schedule": {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0},
+        "normalisation": {"percentile": 99.5, "value": 0.9},
+        "training_data": "none",
+        "licence": "Apache-2.0",
+        "quality": {},
+        "intended_use": "tests",
+        "limits": [],
+    }
+    folder = tmp_path_factory.mktemp("packs") / "tiny"
+    write_pack(folder, info, network.state_dict(), "card", "licence")
+    return folder
+
+
+@pytest.fixture
+def make(pack: Path, tmp_path: Path):
+    """Writes volumes on one grid and gives a request for LGE from bSSFP and T2."""
+
+    def build(slices: int = 3, seed: int = 0, inputs: tuple[str, ...] = ("bSSFP", "T2"), **settings: object) -> Request:
+        rng = np.random.default_rng(1)
+        geometry = Geometry((40, 36, slices), (2.0, 2.0, 8.0), (-30.0, 12.0, 5.0), OBLIQUE)
+        files = {}
+        for role in inputs:
+            files[role] = str(tmp_path / f"{role}.nii.gz")
+            write_volume(Volume(rng.uniform(1, 100, (slices, 36, 40)).astype(np.float32), geometry), files[role])
+        chosen = {"target": "LGE", "steps": 3, "samples": 2, **settings}
+        return Request("synthesis", str(pack), files, SynthesisSettings(**chosen), seed, precision="fp32")
+
+    return build
+
+
+def test_the_result_lies_where_the_first_volume_does(make):
+    result = tasks.run(make())
+    made = result.volumes["result"]
+    first = read_volume(make().inputs["bSSFP"]).geometry
+    assert made.array.shape == (3, 32, 32) and made.geometry.spacing == (2.0, 2.0, 8.0)
+    middles = [g.affine() @ [*((np.array(g.size) - 1) / 2), 1] for g in (made.geometry, first)]
+    assert np.allclose(*middles, atol=1e-4) and made.geometry.direction == pytest.approx(first.direction)
+    assert np.isfinite(made.array).all() and made.array.min() >= 0 and made.array.max() <= 1000
+    assert (result.volumes["standard_deviation"].array > 0).any()
+    assert result.warnings == ()
+
+
+def test_a_run_is_made_again_from_its_provenance_bit_by_bit(make):
+    first = tasks.run(make(scales=(("bSSFP", 2.0), ("T2", 0.5)), eta=0.5))
+    again = tasks.run(request_from_provenance(json.dumps(first.provenance)))
+    for role, volume in first.volumes.items():
+        assert np.array_equal(volume.array, again.volumes[role].array)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_slice_alone_is_the_slice_of_the_volume(make, batch):
+    whole = tasks.run(replace(make(scales=(("bSSFP", 1.7),)), batch=4)).volumes["result"]
+    alone = tasks.run(replace(make(scales=(("bSSFP", 1.7),)), slices=(1,), batch=batch)).volumes["result"]
+    assert np.array_equal(whole.array[1], alone.array[0])
+    centre = np.array([15.5, 15.5, 1, 1])
+    assert np.allclose(whole.geometry.affine() @ centre, alone.geometry.affine() @ (centre * [1, 1, 0, 1]))
+
+
+def test_scales_of_one_are_the_joint_prediction_and_of_zero_the_unconditional_one(make):
+    for mode in ("nested", "averaged"):
+        ones = tasks.run(make(guidance=mode, scales=(("bSSFP", 1.0), ("T2", 1.0)))).volumes["result"].array
+        assert np.array_equal(ones, tasks.run(make(guidance=mode)).volumes["result"].array)
+    zero = [
+        tasks.run(make(guidance=mode, scales=(("bSSFP", 0.0), ("T2", 0.0)), start="noise"))
+        for mode in ("nested", "averaged", "composable")
+    ]
+    for result in zero[1:]:
+        assert np.allclose(result.volumes["result"].array, zero[0].volumes["result"].array, atol=1e-2)
+    # Unconditional: other images give the same.
+    other = make(scales=(("bSSFP", 0.0), ("T2", 0.0)), start="noise")
+    volume = read_volume(other.inputs["T2"])
+    write_volume(Volume(volume.array[:, ::-1].copy(), volume.geometry), other.inputs["T2"])
+    assert np.allclose(tasks.run(other).volumes["result"].array, zero[0].volumes["result"].array, atol=1e-2)
+
+
+def test_one_condition_alone_gives_a_result_and_says_so(make):
+    result = tasks.run(make(inputs=("T2",)))
+    assert any("bSSFP is not given" in sentence for sentence in result.warnings)
+
+
+def test_strength_zero_gives_the_start_back_and_strength_one_forgets_it(make):
+    nothing = tasks.run(make(strength=0.0))
+    assert not nothing.volumes["standard_deviation"].array.any()
+    begins = [tasks.run(make(start=start, strength=1.0)).volumes["result"].array for start in ("bSSFP", "T2")]
+    begins += [tasks.run(make(start=start, strength=0.3)).volumes["result"].array for start in ("bSSFP", "T2")]
+    assert np.abs(begins[0] - begins[1]).mean() < 0.5 * np.abs(begins[2] - begins[3]).mean()
+
+
+def test_a_volume_on_another_grid_is_resampled_and_a_person_told(make):
+    request = make()
+    volume = read_volume(request.inputs["T2"])
+    geometry = replace(volume.geometry, spacing=(2.5, 2.5, 8.0))
+    write_volume(Volume(volume.array, geometry), request.inputs["T2"])
+    assert any("T2 has another geometry than bSSFP" in sentence for sentence in tasks.run(request).warnings)
+
+
+def test_slices_that_another_volume_does_not_reach_are_made_without_it(make):
+    request = make(slices=5)
+    volume = read_volume(request.inputs["T2"])
+    write_volume(Volume(volume.array[:4], replace(volume.geometry, size=(40, 36, 4))), request.inputs["T2"])
+    result = tasks.run(request)
+    assert any("4 of 5 slices" in sentence for sentence in result.warnings)
+    assert (result.volumes["result"].array[4] > 0).any()
+    write_volume(Volume(volume.array[:2], replace(volume.geometry, size=(40, 36, 2))), request.inputs["T2"])
+    with pytest.raises(InputError, match="T2 covers 2 of the 5 slices of bSSFP"):
+        tasks.run(request)
+
+
+def test_a_slice_without_signal_stays_empty(make):
+    request = make()
+    for path in request.inputs.values():
+        volume = read_volume(path)
+        array = volume.array.copy()
+        array[1] = 0
+        write_volume(Volume(array, volume.geometry), path)
+    made = tasks.run(request).volumes["result"].array
+    assert not made[1].any() and made[0].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": "T1"}, "target = 'T1'"),
+        ({"target": ""}, "target = ''"),
+        ({"target": "T2"}, "T2 is both the target and given"),
+        ({"inputs": ("bSSFP", "FLAIR")}, "given FLAIR is no sequence"),
+        ({"scales": (("LGE", 1.0),)}, "a scale for LGE"),
+        ({"start": "LGE"}, "start = LGE is not given"),
+    ],
+)
+def test_what_the_pack_cannot_do_is_named(make, changes, words):
+    with pytest.raises(SettingError, match=words):
+        tasks.run(make(**changes))
+
+
+def test_a_pack_of_another_task_is_refused(make):
+    with pytest.raises(PackError, match="superresolution"):
+        tasks.run(replace(make(), pack="brain-t1-128"))
+    request = Request("superresolution", make().pack, {"low_resolution": make().inputs["T2"]})
+    with pytest.raises(PackError, match="synthesis"):
+        tasks.run(request)
+
+
+def test_scales_outside_their_range_are_refused(make):
+    with pytest.raises(SettingError, match=r"scales of T2 = 11"):
+        make(scales=(("T2", 11.0),))
