@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .geometry import Geometry, voxel_positions
+from .intensity import intensity_scale
 from .volume import Volume, to_image
 
 
@@ -31,9 +32,41 @@ def grid_around(
 
 def middle(geometry: Geometry) -> NDArray[np.float64]:
     """The middle of the field of view, LPS mm."""
-    index = (np.array(geometry.size) - 1) / 2
-    position: NDArray[np.float64] = geometry.affine()[:3, :3] @ index + np.array(geometry.origin)
-    return position
+    return position(geometry, (np.array(geometry.size) - 1) / 2)
+
+
+def position(geometry: Geometry, index: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of an index (x, y, z), LPS mm."""
+    place: NDArray[np.float64] = geometry.affine()[:3, :3] @ index + np.array(geometry.origin)
+    return place
+
+
+def shown_box(volume: Volume) -> NDArray[np.float64]:
+    """Indices (x, y, z) between which a volume shows something, (2, 3); 1 % of it at each side may be noise.
+
+    Raises InputError if no voxel is positive.
+    """
+    level = intensity_scale(volume.array, {"percentile": 99.5, "value": 1.0})
+    shown = np.argwhere(volume.array > 0.1 * level)[:, ::-1]
+    return np.asarray(np.percentile(shown, (1, 99), axis=0))
+
+
+def shown_middle(volume: Volume) -> NDArray[np.float64]:
+    """Position (LPS mm) halfway between the outer sides of what a volume shows."""
+    return position(volume.geometry, shown_box(volume).mean(0))
+
+
+def window_middle(volume: Volume, field_of_view_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Around which position (LPS mm) to cut a window of (rows, columns) mm.
+
+    Along an axis on which the object fits into the window it is the object's middle, otherwise the volume's.
+    """
+    box, geometry = shown_box(volume), volume.geometry
+    index = (np.array(geometry.size, dtype=np.float64) - 1) / 2
+    for axis, window in ((0, field_of_view_mm[1]), (1, field_of_view_mm[0])):
+        if (box[1, axis] - box[0, axis]) * geometry.spacing[axis] <= window:
+            index[axis] = box[:, axis].mean()
+    return position(geometry, index)
 
 
 def resample(volume: Volume, target: Geometry, nearest: bool = False) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..imaging.geometry import Geometry
 from ..imaging.intensity import intensity_scale
-from ..imaging.resample import covered, grid_around, middle, resample
+from ..imaging.resample import covered, grid_around, resample, window_middle
 from ..imaging.volume import Volume, read_volume, require_contrast, sha256_of
 from ..packs import PackInfo
 
@@ -27,7 +27,7 @@ class Conditions:
         roles: of the given sequences, in the order of the request.
         images: (slices, S, H, W) float32 in [-1, 1], S the pack's sequences; what is not given is -1.
         present: (slices, S) bool.
-        geometry: of the slices: those of the first volume, with the pack's pixels around its middle.
+        geometry: of the slices: those of the first volume, with the pack's pixels (`window_middle`).
         digests: of each input: checksum and geometry, as read.
         warnings: sentences for the person.
     """
@@ -65,7 +65,8 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
     """As `read_conditions`, of volumes in memory."""
     roles = tuple(volumes)
     first = volumes[roles[0]].geometry
-    target = grid_around(first, middle(first), info.matrix, info.pixel_size_mm)
+    around = window_middle(volumes[roles[0]], info.field_of_view_mm)
+    target = grid_around(first, around, info.matrix, info.pixel_size_mm)
     images = np.full((first.size[2], len(info.roles), *info.matrix), -1, np.float32)
     present = np.zeros(images.shape[:2], np.bool_)
     warnings = _field_of_view(first, target, info)

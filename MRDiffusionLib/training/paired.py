@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import InputError, StorageError
-from ..imaging.alignment import to_image
-from ..imaging.geometry import Geometry
 from ..imaging.intensity import intensity_scale
+from ..imaging.resample import grid_around, middle, position, resample, shown_middle
 from ..imaging.volume import Volume
 
 NORMALISATION = {"percentile": 99.5, "value": 0.9}
@@ -96,13 +94,15 @@ def pair(
     """
     images, labels, patients, groups = [], [], [], []
     for case in cases:
-        middle = _signal_centre(case.volumes[sequences[0]]) if centre == "signal" else _centre(case)
-        thickness = case.volumes[sequences[0]].geometry.spacing[2]
+        first = case.volumes[sequences[0]]
+        around = shown_middle(first) if centre == "signal" else _centre(case)
+        grid = grid_around(first.geometry, around, (matrix, matrix), (pixel_mm, pixel_mm))
+        thickness = first.geometry.spacing[2]
         every = slice(None, None, max(1, round(slice_spacing_mm / thickness)))
-        stacks = [_slices(case.volumes[name], middle, matrix, pixel_mm)[every] for name in sequences]
+        stacks = [resample(case.volumes[name], grid)[every] for name in sequences]
         drawn = np.zeros(stacks[0].shape, np.uint16)
         if case.labels is not None:
-            drawn = _slices(case.labels, middle, matrix, pixel_mm, nearest=True)[every].astype(np.uint16)
+            drawn = resample(case.labels, grid, nearest=True)[every].astype(np.uint16)
         levels = np.stack([_levels(stack) for stack in stacks], axis=1)
         shown = (levels.reshape(*levels.shape[:2], -1).max(-1) > 0).all(1)
         shown &= ((levels > 0.05 * 255).mean((2, 3)) >= least_shown).all(1)
@@ -171,59 +171,11 @@ def write_paired(paired: Paired, path: str | Path) -> None:
 
 
 def _centre(case: Case) -> NDArray[np.float64]:
-    """Position (LPS mm) around which slices are cut."""
+    """Position (LPS mm) of the labelled object's middle, or of the field of view's."""
     geometry = next(iter(case.volumes.values())).geometry
-    index = (np.array(geometry.size) - 1) / 2
-    if case.labels is not None and (case.labels.array > 0).any():
-        index = np.array(ndimage.center_of_mass(case.labels.array > 0))[::-1]
-    position: NDArray[np.float64] = geometry.affine()[:3, :3] @ index + np.array(geometry.origin)
-    return position
-
-
-def _signal_centre(volume: Volume) -> NDArray[np.float64]:
-    """Position (LPS mm) halfway between the outer sides of what a volume shows; 1 % of it at each side may be noise."""
-    shown = np.argwhere(volume.array > 0.1 * intensity_scale(volume.array, NORMALISATION))[:, ::-1]
-    index = np.percentile(shown, (1, 99), axis=0).mean(0)
-    position: NDArray[np.float64] = volume.geometry.affine()[:3, :3] @ index + np.array(volume.geometry.origin)
-    return position
-
-
-def _slices(
-    volume: Volume, centre: NDArray[np.float64], matrix: int, pixel_mm: float, nearest: bool = False
-) -> NDArray[np.float32]:
-    """The volume's own slices with other pixels, (slices, matrix, matrix); zero outside of it."""
-    target = grid_around(volume.geometry, centre, matrix, pixel_mm)
-    image = to_image(volume)
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(target.size)
-    resampler.SetOutputSpacing(target.spacing)
-    resampler.SetOutputOrigin(target.origin)
-    resampler.SetOutputDirection(target.direction)
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
-    if not nearest:
-        image = _smoothed(image, pixel_mm)
-    return np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)), np.float32)
-
-
-def grid_around(geometry: Geometry, centre: NDArray[np.float64], matrix: int, pixel_mm: float) -> Geometry:
-    """The same slices with `matrix` x `matrix` square pixels around a position (its place along the slices is kept)."""
-    direction = geometry.direction_matrix
-    along = direction.T @ (centre - np.array(geometry.origin))
-    corner = np.array([along[0] - (matrix - 1) / 2 * pixel_mm, along[1] - (matrix - 1) / 2 * pixel_mm, 0.0])
-    x, y, z = (float(value) for value in direction @ corner + np.array(geometry.origin))
-    spacing = (pixel_mm, pixel_mm, geometry.spacing[2])
-    return Geometry((matrix, matrix, geometry.size[2]), spacing, (x, y, z), geometry.direction)
-
-
-def _smoothed(image: sitk.Image, pixel_mm: float) -> sitk.Image:
-    """Blurred within slices before larger pixels are taken, so that nothing aliases."""
-    for axis, spacing in enumerate(image.GetSpacing()[:2]):
-        sigma = 0.5 * np.sqrt(max(0.0, pixel_mm**2 - spacing**2))
-        if sigma > 0.2 * spacing and image.GetSize()[axis] >= 4:
-            image = sitk.RecursiveGaussian(
-                image, float(sigma), False, sitk.RecursiveGaussianImageFilter.ZeroOrder, axis
-            )
-    return image
+    if case.labels is None or not (case.labels.array > 0).any():
+        return middle(geometry)
+    return position(geometry, np.array(ndimage.center_of_mass(case.labels.array > 0))[::-1])
 
 
 def _levels(stack: NDArray[np.float32]) -> NDArray[np.uint8]:

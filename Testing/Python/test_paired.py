@@ -12,10 +12,11 @@ from scipy import ndimage
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.imaging.intensity import intensity_scale
+from MRDiffusionLib.imaging.resample import grid_around
 from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
 from MRDiffusionLib.simulation.cohort import write_cohort
 from MRDiffusionLib.training.myops import read_patients
-from MRDiffusionLib.training.paired import Case, grid_around, pair, write_paired
+from MRDiffusionLib.training.paired import Case, pair, write_paired
 
 SEQUENCES = ("bSSFP", "T2", "LGE")
 
@@ -114,7 +115,7 @@ def test_resampled_slices_keep_their_place(left_handed: bool, pixel_mm: float) -
     labels = Volume((volume.array > 500).astype(np.float32), geometry)
     paired = pair([Case("p", "g", {"a": volume}, labels)], ["a"], 40, pixel_mm)
     centre = np.array(ndimage.center_of_mass(labels.array))[::-1]
-    grid = grid_around(geometry, geometry.affine()[:3] @ np.array([*centre, 1]), 40, pixel_mm)
+    grid = grid_around(geometry, geometry.affine()[:3] @ np.array([*centre, 1]), (40, 40), (pixel_mm, pixel_mm))
     expected = blob(grid, tuple(position[:3]), 4.0)
     scaled = np.clip(expected.array / intensity_scale(volume.array, {"percentile": 99.5, "value": 0.9}) * 255, 0, 255)
     measured, wanted = (ndimage.center_of_mass(a) for a in (paired.images[2, 0].astype(float), scaled[2]))
