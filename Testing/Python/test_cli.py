@@ -25,7 +25,7 @@ import pytest
 
 from MRDiffusionLib.cli import main
 from MRDiffusionLib.cli.bar import duration
-from MRDiffusionLib.cli.superresolve import slice_numbers
+from MRDiffusionLib.cli.running import slice_numbers
 from MRDiffusionLib.settings import SuperResolutionSettings
 from MRDiffusionLib.worker.protocol import worker_environment
 

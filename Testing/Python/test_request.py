@@ -142,7 +142,7 @@ def test_numbers_get_the_settings_own_type() -> None:
 
 def test_every_setting_explains_itself() -> None:
     for task, settings_type in TASKS.items():
-        assert ROLES[task]
+        assert task in ROLES
         for f in fields(settings_type):
             info, text = info_of(settings_type, f.name), help_text(settings_type, f.name)
             assert info.label and info.tip.endswith(".")
