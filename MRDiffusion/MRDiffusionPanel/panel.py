@@ -191,6 +191,8 @@ class Panel(VTKObservationMixin):
             getattr(self.ui, label).text = _(info.label)
             for widget in (label, *widgets):
                 getattr(self.ui, widget).toolTip = tip
+                if widget.endswith("Slider"):  # Slicer logs a warning of a step that the parameter node names
+                    getattr(self.ui, widget).singleStep = info.step
         self.ui.noiseBox.specialValueText = _("estimated")
         self.ui.noiseBox.minimum = ESTIMATED
         self.ui.sampleButton.visible = self._sample.is_file()

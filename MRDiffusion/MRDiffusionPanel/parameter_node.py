@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any
 
+import vtk
 from slicer import vtkMRMLScalarVolumeNode
-from slicer.parameterNodeWrapper import Choice, Decimals, SingleStep, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import DEVICES
@@ -30,10 +31,6 @@ def _range(name: str) -> WithinRange:
     return WithinRange(info.minimum, info.maximum)
 
 
-def _step(name: str) -> SingleStep:
-    return SingleStep(info_of(SuperResolutionSettings, name).step)
-
-
 def _choice(name: str) -> Choice:
     return Choice([choice for choice, _meaning in info_of(SuperResolutionSettings, name).choices])
 
@@ -47,12 +44,12 @@ class ParameterNode:
     rows: Annotated[int, _range("matrix")] = DEFAULT.matrix[0]
     columns: Annotated[int, _range("matrix")] = DEFAULT.matrix[1]
     method: Annotated[str, _choice("method")] = DEFAULT.method
-    weight: Annotated[float, _range("weight"), _step("weight"), Decimals(2)] = DEFAULT.weight
+    weight: Annotated[float, _range("weight")] = DEFAULT.weight
     sampler: Annotated[str, _choice("sampler")] = DEFAULT.sampler
     steps: Annotated[int, _range("steps")] = DEFAULT.steps
-    eta: Annotated[float, _range("eta"), _step("eta"), Decimals(2)] = DEFAULT.eta
-    strength: Annotated[float, _range("strength"), _step("strength"), Decimals(2)] = DEFAULT.strength
-    noise: Annotated[float, WithinRange(ESTIMATED, LARGEST_NOISE), Decimals(2)] = ESTIMATED
+    eta: Annotated[float, _range("eta")] = DEFAULT.eta
+    strength: Annotated[float, _range("strength")] = DEFAULT.strength
+    noise: Annotated[float, WithinRange(ESTIMATED, LARGEST_NOISE)] = ESTIMATED
     samples: Annotated[int, _range("samples")] = DEFAULT.samples
     seed: Annotated[int, WithinRange(0, LARGEST_SEED)] = 0
     newSeed: bool = False
@@ -61,6 +58,10 @@ class ParameterNode:
 
 def wrapped(node: Any) -> Any:
     """A vtkMRMLScriptedModuleNode as `ParameterNode`; values that this version cannot read become the defaults."""
+    # The wrapper remembers values and renews them by observers, and VTK calls the first observer last: an idle one in
+    # that place, or the widgets would show the input that was there before the change.
+    if not node.HasObserver(vtk.vtkCommand.ModifiedEvent):
+        node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: None)
     try:
         return ParameterNode(node)
     except (KeyError, TypeError, ValueError):

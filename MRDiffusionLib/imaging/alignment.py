@@ -1,8 +1,6 @@
-"""Volumes of one patient on one grid: rigid alignment and resampling."""
+"""How the volumes of one patient lie to each other: rigid alignment."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,33 +8,14 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .geometry import Geometry
-from .volume import Volume
+from .resample import Rigid, blurred
+from .volume import Volume, to_image
 
 WORKING_SPACING_MM = 2.0
 """Both volumes are compared at this resolution, which recovers a known motion to 0.5 mm and 0.5 degrees."""
 
 SHRINK, SMOOTHING_MM = (4, 2, 1), (4.0, 2.0, 0.0)
 BINS = 50
-
-
-@dataclass(frozen=True, eq=False)
-class Rigid:
-    """A rotation about a point and a shift: `moving position = rotation @ (fixed - centre) + centre + shift`, LPS mm.
-
-    Attributes:
-        rotation: (3, 3).
-        centre: the fixed point of the rotation.
-        shift: mm along x, y and z.
-    """
-
-    rotation: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    shift: NDArray[np.float64]
-
-    @property
-    def angle_degrees(self) -> float:
-        """How far it turns about its own axis."""
-        return float(np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1) / 2, -1, 1))))
 
 
 def align_rigidly(fixed: Volume, moving: Volume) -> Rigid:
@@ -86,38 +65,12 @@ def normalised_mutual_information(a: NDArray[np.float32], b: NDArray[np.float32]
     return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / shared if shared > 0 else 1.0
 
 
-def resample(volume: Volume, grid: Geometry, motion: Rigid | None = None, nearest: bool = False) -> Volume:
-    """The volume on another grid, linearly interpolated or with the nearest value; 0 where it shows nothing."""
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(grid.size)
-    resampler.SetOutputSpacing(grid.spacing)
-    resampler.SetOutputOrigin(grid.origin)
-    resampler.SetOutputDirection(grid.direction)
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
-    if motion is not None:
-        transform = sitk.AffineTransform(3)
-        transform.SetMatrix(motion.rotation.ravel().tolist())
-        transform.SetCenter(motion.centre.tolist())
-        transform.SetTranslation(motion.shift.tolist())
-        resampler.SetTransform(transform)
-    return Volume(np.asarray(sitk.GetArrayFromImage(resampler.Execute(to_image(volume))), np.float32), grid)
-
-
 def reoriented(volume: Volume, orientation: str = "LPS") -> Volume:
     """Voxels in another order, none interpolated: for LPS columns run to the left, rows to the back, slices upwards."""
     image = sitk.DICOMOrient(to_image(volume), orientation)
     x, y, z = image.GetSize()
     geometry = Geometry((x, y, z), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     return Volume(np.asarray(sitk.GetArrayFromImage(image), np.float32), geometry)
-
-
-def to_image(volume: Volume) -> sitk.Image:
-    """For SimpleITK; a copy."""
-    image = sitk.GetImageFromArray(volume.array)
-    image.SetSpacing(volume.geometry.spacing)
-    image.SetOrigin(volume.geometry.origin)
-    image.SetDirection(volume.geometry.direction)
-    return image
 
 
 def _entropy(shares: NDArray[np.float64]) -> float:
@@ -127,13 +80,7 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 
 def _working(volume: Volume) -> sitk.Image:
     """Isotropic, blurred where that throws samples away; a volume's own slices are not blurred along z."""
-    image = to_image(volume)
-    for axis, spacing in enumerate(volume.geometry.spacing):
-        sigma = 0.5 * np.sqrt(max(0.0, WORKING_SPACING_MM**2 - spacing**2))
-        if sigma > 0 and image.GetSize()[axis] >= 4:
-            image = sitk.RecursiveGaussian(
-                image, float(sigma), False, sitk.RecursiveGaussianImageFilter.ZeroOrder, axis
-            )
+    image = blurred(to_image(volume), (WORKING_SPACING_MM,) * 3)
     geometry = volume.geometry
     size = [max(1, round((n - 1) * s / WORKING_SPACING_MM) + 1) for n, s in zip(geometry.size, geometry.spacing)]
     isotropic = [WORKING_SPACING_MM] * 3

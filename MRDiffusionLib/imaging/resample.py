@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -69,22 +71,57 @@ def window_middle(volume: Volume, field_of_view_mm: tuple[float, float]) -> NDAr
     return position(geometry, index)
 
 
-def resample(volume: Volume, target: Geometry, nearest: bool = False) -> NDArray[np.float32]:
-    """A volume's values on another grid, (slices, rows, columns); 0 outside of it.
+@dataclass(frozen=True, eq=False)
+class Rigid:
+    """A rotation about a point and a shift: `moving position = rotation @ (fixed - centre) + centre + shift`, LPS mm.
+
+    Attributes:
+        rotation: (3, 3).
+        centre: the fixed point of the rotation.
+        shift: mm along x, y and z.
+    """
+
+    rotation: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    @property
+    def angle_degrees(self) -> float:
+        """How far it turns about its own axis."""
+        return float(np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1) / 2, -1, 1))))
+
+    def transform(self) -> sitk.AffineTransform:
+        """For SimpleITK."""
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(self.rotation.ravel().tolist())
+        transform.SetCenter(self.centre.tolist())
+        transform.SetTranslation(self.shift.tolist())
+        return transform
+
+
+def resample(volume: Volume, grid: Geometry, motion: Rigid | None = None, nearest: bool = False) -> Volume:
+    """The volume on another grid; 0 where it shows nothing.
 
     Linear between voxels, after a blur within slices where the new pixels are larger, so that nothing aliases; or the
     nearest voxel's value, for labels.
+
+    Args:
+        grid: of the result.
+        motion: takes positions on the grid to those in the volume.
+        nearest: for labels.
     """
     image = to_image(volume)
     if not nearest:
-        image = _smoothed(image, target.spacing)
+        image = blurred(image, grid.spacing[:2])
     resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(target.size)
-    resampler.SetOutputSpacing(target.spacing)
-    resampler.SetOutputOrigin(target.origin)
-    resampler.SetOutputDirection(target.direction)
+    resampler.SetSize(grid.size)
+    resampler.SetOutputSpacing(grid.spacing)
+    resampler.SetOutputOrigin(grid.origin)
+    resampler.SetOutputDirection(grid.direction)
     resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
-    return np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)), np.float32)
+    if motion is not None:
+        resampler.SetTransform(motion.transform())
+    return Volume(np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)), np.float32), grid)
 
 
 def covered(geometry: Geometry, by: Geometry, share: float = 0.5) -> NDArray[np.bool_]:
@@ -96,10 +133,10 @@ def covered(geometry: Geometry, by: Geometry, share: float = 0.5) -> NDArray[np.
     return np.asarray(inside.reshape(len(inside), -1).mean(1) >= share)
 
 
-def _smoothed(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image:
-    """Blurred along rows and columns to the resolution of larger pixels."""
-    for axis in (0, 1):
-        old, new = image.GetSpacing()[axis], spacing[axis]
+def blurred(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image:
+    """Blurred to the resolution of larger voxels, along as many axes as spacings (mm) are given."""
+    for axis, new in enumerate(spacing):
+        old = image.GetSpacing()[axis]
         sigma = 0.5 * float(np.sqrt(max(0.0, new**2 - old**2)))
         if sigma > 0.2 * old and image.GetSize()[axis] >= 4:
             order = sitk.RecursiveGaussianImageFilter.ZeroOrder

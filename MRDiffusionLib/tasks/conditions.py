@@ -75,7 +75,7 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
         there = covered(target, volume.geometry)
         if role != roles[0]:
             warnings += _resampled(role, roles[0], volume.geometry, first, there)
-        stack = resample(volume, target)
+        stack = resample(volume, target).array
         scale = intensity_scale(stack, info.normalisation)
         level = np.clip(stack / scale, 0, 1)
         images[there, slot] = 2 * level[there] - 1

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import InputError
-from ..imaging.alignment import Rigid, align_rigidly, normalised_mutual_information, reoriented, resample
+from ..imaging.alignment import align_rigidly, normalised_mutual_information, reoriented
 from ..imaging.geometry import Geometry
 from ..imaging.intensity import intensity_scale
+from ..imaging.resample import Rigid, resample
 from ..imaging.volume import Volume, read_volume
 from .paired import Case
 

@@ -99,10 +99,10 @@ def pair(
         grid = grid_around(first.geometry, around, (matrix, matrix), (pixel_mm, pixel_mm))
         thickness = first.geometry.spacing[2]
         every = slice(None, None, max(1, round(slice_spacing_mm / thickness)))
-        stacks = [resample(case.volumes[name], grid)[every] for name in sequences]
+        stacks = [resample(case.volumes[name], grid).array[every] for name in sequences]
         drawn = np.zeros(stacks[0].shape, np.uint16)
         if case.labels is not None:
-            drawn = resample(case.labels, grid, nearest=True)[every].astype(np.uint16)
+            drawn = resample(case.labels, grid, nearest=True).array[every].astype(np.uint16)
         levels = np.stack([_levels(stack) for stack in stacks], axis=1)
         shown = (levels.reshape(*levels.shape[:2], -1).max(-1) > 0).all(1)
         shown &= ((levels > 0.05 * 255).mean((2, 3)) >= least_shown).all(1)

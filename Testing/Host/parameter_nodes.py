@@ -1,13 +1,15 @@
 """Stand-in for `slicer.parameterNodeWrapper`: typed access to a parameter node, bound to widgets both ways.
 
-Only the types of the panel: bool, int, float, str and nodes; only the annotations WithinRange, Choice, Decimals and
-SingleStep. As in Slicer, a value out of range raises ValueError, and widgets are told apart by their exact type.
+Only the types of the panel: bool, int, float, str and nodes; only the annotations WithinRange and Choice (Slicer logs a
+warning of its others). As in Slicer, a value out of range raises ValueError, widgets are told apart by their exact
+type, and a value is remembered until the node says that it was modified.
 """
 
 from __future__ import annotations
 
 import json
 import typing
+import weakref
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -36,16 +38,6 @@ class Choice:
     def check(self, value):
         if value not in self.choices:
             raise ValueError(f"{value!r} is not one of {self.choices}")
-
-
-@dataclass
-class Decimals:
-    value: int
-
-
-@dataclass
-class SingleStep:
-    value: float
 
 
 class _Parameter:
@@ -77,6 +69,26 @@ class _Parameter:
         return value
 
 
+class _Value:
+    """One parameter of one node, remembered; an observer of its own renews it, as in Slicer's wrapper."""
+
+    def __init__(self, parameter: _Parameter, node: Any, value: Any) -> None:
+        self.parameter, self.node, self.value = parameter, node, value
+        own = weakref.ref(self)
+        self._observer = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: own()._renew())
+
+    def __del__(self) -> None:
+        self.node.RemoveObserver(self._observer)
+
+    def write(self, value):
+        with slicer.util.NodeModify(self.node):
+            self.parameter.write(self.node, value)
+            self._renew()
+
+    def _renew(self) -> None:
+        self.value = self.parameter.read(self.node)
+
+
 class _Connector:
     """One parameter and its widget."""
 
@@ -103,10 +115,6 @@ class _Connector:
     def _limit(self) -> None:
         notes = self.parameter.notes
         self.widget.minimum, self.widget.maximum = notes[WithinRange].minimum, notes[WithinRange].maximum
-        if Decimals in notes:
-            self.widget.decimals = notes[Decimals].value
-        if SingleStep in notes:
-            self.widget.singleStep = notes[SingleStep].value
 
     def read(self):
         if self.parameter.is_node:
@@ -134,13 +142,13 @@ class _Wrapper:
         for parameter in self.parameters.values():
             if not parameter.is_node and not node.GetParameter(parameter.name):
                 parameter.write(node, parameter.default)
-            parameter.read(node)
+        self._values = {n: _Value(p, node, p.read(node)) for n, p in self.parameters.items()}
 
     def connectParametersToGui(self, mapping):
         connectors = [_Connector(self.parameters[name], widget) for name, widget in mapping.items()]
         slots = []
         for connector in connectors:
-            connector.write(connector.parameter.read(self.parameterNode))
+            connector.write(self._value(connector).value)
             slots.append(lambda *_, c=connector: self._on_widget(c))
             connector.signal.connect(slots[-1])
         event = vtk.vtkCommand.ModifiedEvent
@@ -157,7 +165,10 @@ class _Wrapper:
 
     def _on_widget(self, connector):
         if not self._updating:
-            connector.parameter.write(self.parameterNode, connector.read())
+            self._value(connector).write(connector.read())
+
+    def _value(self, connector) -> _Value:
+        return self._values[connector.parameter.name]
 
     def _on_node(self, connectors):
         if self._updating:
@@ -165,7 +176,7 @@ class _Wrapper:
         self._updating = True
         try:
             for connector in connectors:
-                connector.write(connector.parameter.read(self.parameterNode))
+                connector.write(self._value(connector).value)
         finally:
             self._updating = False
 
@@ -177,7 +188,7 @@ def parameterNodeWrapper(described):
     members: dict[str, Any] = {"parameters": parameters, "__doc__": described.__doc__}
     for parameter in parameters.values():
         members[parameter.name] = property(
-            lambda self, p=parameter: p.read(self.parameterNode),
-            lambda self, value, p=parameter: p.write(self.parameterNode, value),
+            lambda self, name=parameter.name: self._values[name].value,
+            lambda self, value, name=parameter.name: self._values[name].write(value),
         )
     return type(described.__name__, (_Wrapper,), members)

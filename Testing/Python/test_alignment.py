@@ -8,14 +8,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from MRDiffusionLib.errors import InputError
-from MRDiffusionLib.imaging.alignment import (
-    Rigid,
-    align_rigidly,
-    normalised_mutual_information,
-    reoriented,
-    resample,
-)
+from MRDiffusionLib.imaging.alignment import align_rigidly, normalised_mutual_information, reoriented
 from MRDiffusionLib.imaging.geometry import Geometry, voxel_positions
+from MRDiffusionLib.imaging.resample import Rigid, resample
 from MRDiffusionLib.imaging.volume import Volume
 
 STILL = Rigid(np.eye(3), np.zeros(3), np.zeros(3))

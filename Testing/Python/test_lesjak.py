@@ -10,8 +10,9 @@ import pytest
 
 from MRDiffusionLib.cli.main import main
 from MRDiffusionLib.errors import InputError
-from MRDiffusionLib.imaging.alignment import Rigid, normalised_mutual_information
+from MRDiffusionLib.imaging.alignment import normalised_mutual_information
 from MRDiffusionLib.imaging.geometry import Geometry, voxel_positions
+from MRDiffusionLib.imaging.resample import Rigid
 from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
 from MRDiffusionLib.training import lesjak
 from MRDiffusionLib.training import paired as paired_module

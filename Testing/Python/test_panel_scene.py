@@ -59,6 +59,13 @@ def test_provenance_gives_the_request_again(panel: Any) -> None:
     assert (again.seed, again.settings, again.pack) == (7, panel._captured().settings, "quick")
 
 
+def test_input_that_a_script_sets_is_shown(panel: Any) -> None:
+    low = add_volume()
+    panel._get_parameter_node().inputVolume = low  # through a wrapper of its own, as in Slicer's Python console
+    assert panel.parameters.inputVolume is low and panel.ui.inputSelector.currentNode() is low
+    assert panel.ui.applyButton.enabled
+
+
 def test_settings_of_another_version_become_the_defaults(panel: Any, scene: Any) -> None:
     node = panel.parameters.parameterNode
     panel._unbind()

@@ -133,6 +133,8 @@ def test_every_setting_has_its_widget_name_range_and_tip(panel: Any) -> None:
             assert info.tip in widget.toolTip
             for choice, meaning in info.choices:
                 assert widget.findText(choice) >= 0 and meaning in widget.toolTip
+            if hasattr(widget, "singleStep"):
+                assert widget.singleStep == info.step
             if info.maximum is not None:
                 assert (widget.minimum, widget.maximum) == (info.minimum, info.maximum)
 
