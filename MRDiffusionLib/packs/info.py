@@ -17,6 +17,7 @@ FORMAT = 1
 INFO_FILE, WEIGHTS_FILE, CARD_FILE, LICENCE_FILE = "pack.json", "weights.safetensors", "README.md", "LICENSE"
 TASKS = ("superresolution", "regression", "synthesis")
 PREDICTIONS = ("eps", "v", "x0")
+PLANES = ("any", "axial", "coronal", "sagittal", "short axis")
 LARGEST_INFO = 1_000_000
 
 # Bounds that no sensible model reaches: they keep a hostile description from asking for all memory.
@@ -81,6 +82,8 @@ class PackInfo:
         schedule: for `diffusion.schedule_from_dict`.
         normalisation: {'percentile': p, 'value': v}: the p-th percentile of a volume's object (without air, as
             `imaging.intensity_scale` finds it) is scaled to v in [0, 1], u; the network sees 2 u - 1.
+        domain: {'plane': of its slices, an entry of `PLANES`; 'median': {role: [lowest, highest]}, the median of what
+            its training volumes show, on the scale of `normalisation`}.
         training_data: what it was trained on, in plain words.
         licence: name of the licence of the weights.
         quality: measured figures (JSON types), with what they were measured on.
@@ -101,6 +104,7 @@ class PackInfo:
     network: dict[str, Any]
     schedule: dict[str, Any]
     normalisation: dict[str, float]
+    domain: dict[str, Any]
     training_data: str
     licence: str
     quality: dict[str, Any]
@@ -351,6 +355,15 @@ def _normalisation(value: Any) -> dict[str, float]:
     return {key: _inner(key, value[key], check) for key, check in limits.items()}
 
 
+def _domain(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != {"plane", "median"} or not isinstance(value["median"], dict):
+        raise ValueError("is not an object of plane and median")
+    limits = {
+        role: [_inner(role, limit, _real(0, 1)) for limit in _pair(pair)] for role, pair in value["median"].items()
+    }
+    return {"plane": _inner("plane", value["plane"], _choice(PLANES)), "median": limits}
+
+
 def _json_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("is not an object")
@@ -380,6 +393,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "network": _json_object,  # checked by `_network`, which needs the task
     "schedule": _schedule,
     "normalisation": _normalisation,
+    "domain": _domain,
     "training_data": _text(4000),
     "licence": _text(200),
     "quality": _json_object,

@@ -38,6 +38,10 @@ MYOPS_LABELS = {
 }
 """Labels of MyoPS 2020. Blood outside the ventricles has none."""
 
+SHORT_AXIS = (0.712, -0.308, -0.631, 0.701, 0.268, 0.661, -0.034, -0.913, 0.406)
+"""Direction of a short-axis stack from apex to base (that of SCD0000301), LPS: nominal, as the contoured slices of most
+patients come without theirs."""
+
 MATRIX = 160
 """Rows and columns of the files: 22 cm around the heart."""
 
@@ -188,9 +192,10 @@ def _write(out: Path, part: str, number: int, patient: Patient) -> str:
         size=(MATRIX, MATRIX, len(patient.labels)),
         spacing=(within, within, between),
         origin=(0.0, 0.0, 0.0),
-        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        direction=SHORT_AXIS,
     )
     for sequence, image in patient.images.items():
-        write_volume(Volume(image.astype(np.float32), geometry), images / f"{name}_{FILE_NAMES[sequence]}.nii.gz")
-    write_volume(Volume(patient.labels.astype(np.float32), geometry), labels / f"{name}_gd.nii.gz")
+        volume = Volume(image[::-1].astype(np.float32), geometry)
+        write_volume(volume, images / f"{name}_{FILE_NAMES[sequence]}.nii.gz")
+    write_volume(Volume(patient.labels[::-1].astype(np.float32), geometry), labels / f"{name}_gd.nii.gz")
     return name

@@ -14,6 +14,7 @@ from ..imaging.intensity import intensity_scale
 from ..imaging.resample import covered, grid_around, resample, window_middle
 from ..imaging.volume import Volume, read_volume, require_contrast, sha256_of
 from ..packs import PackInfo
+from .domain import intensity_warnings, plane_warnings
 
 LEAST_OVERLAP = 0.6
 """Share of the first volume's slices that every other one must cover."""
@@ -78,6 +79,7 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
         stack = resample(volume, target).array
         scale = intensity_scale(stack, info.normalisation)
         level = np.clip(stack / scale, 0, 1)
+        warnings += intensity_warnings(role, level, info)
         images[there, slot] = 2 * level[there] - 1
         present[there, slot] = True
     return Conditions(
@@ -110,7 +112,7 @@ def _resampled(role: str, first: str, own: Geometry, reference: Geometry, there:
 
 def _field_of_view(first: Geometry, target: Geometry, info: PackInfo) -> list[str]:
     """What the pack's grid leaves out, and pixels that it has not seen."""
-    sentences = []
+    sentences = plane_warnings(first, info)
     x, y, _ = first.field_of_view
     width, height, _ = target.field_of_view
     if x > 1.25 * width or y > 1.25 * height:

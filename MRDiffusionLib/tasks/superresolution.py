@@ -28,6 +28,7 @@ from ..request import Request, Result
 from ..settings import SuperResolutionSettings
 from .acquisition import Acquisition, read_acquisition
 from .device import faster_precision, resolve_device
+from .domain import plane_warnings
 from .models import Model, PackCache
 from .provenance import provenance
 from .slicewise import Clock, chunks, default_batch, slice_numbers, some_slices
@@ -234,7 +235,8 @@ def _check(low: Acquisition, settings: SuperResolutionSettings, model: Model) ->
 def _warnings(geometry: Geometry, settings: SuperResolutionSettings, model: Model) -> tuple[str, ...]:
     """Sentences on what the pack has not seen."""
     columns, rows, _ = geometry.refined(settings.matrix).spacing
-    sentences = [
+    sentences = plane_warnings(geometry, model.info)
+    sentences += [
         f"The result's {('row', 'column')[axis]} spacing of {(rows, columns)[axis]:.2f} mm differs from the "
         f"{model.info.pixel_size_mm[axis]:.2f} mm that pack {model.info.name} was trained on: detail may be invented."
         for axis in model.info.unseen_pixel_sizes((rows, columns))

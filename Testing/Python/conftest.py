@@ -50,6 +50,7 @@ def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "network": described,
             "schedule": {"name": "linear", "gamma_min": -13.3, "gamma_max": 5.0},
             "normalisation": {"percentile": 99.5, "value": 0.9},
+            "domain": {"plane": "any", "median": {}},
             "training_data": "none",
             "licence": "CC0-1.0",
             "quality": {},

@@ -52,6 +52,7 @@ def pack_info(name: str, **values: Any) -> PackInfo:
         "network": {},
         "schedule": {},
         "normalisation": {},
+        "domain": {"plane": "any", "median": {}},
         "training_data": "nothing",
         "licence": "CC0-1.0",
         "quality": {},

@@ -26,6 +26,7 @@ DESCRIPTION: dict[str, Any] = {
     "matrix": [16, 16],
     "pixel_size_mm": [1.5, 1.5],
     "normalisation": {"percentile": 99.5, "value": 0.9},
+    "domain": {"plane": "any", "median": {}},
     "training_data": "noise made by the test",
     "licence": "CC0-1.0",
     "quality": {"bits_per_dimension": 7.9},

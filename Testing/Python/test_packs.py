@@ -56,6 +56,7 @@ def description(**changes: Any) -> dict[str, Any]:
         "network": dict(NETWORK),
         "schedule": {"name": "linear", "gamma_min": -13.3, "gamma_max": 5},
         "normalisation": {"percentile": 99.5, "value": 0.9},
+        "domain": {"plane": "any", "median": {}},
         "training_data": "noise",
         "licence": "CC0-1.0",
         "quality": {"psnr_db": 31.5, "note": ["none", None, True]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network": NETWORK,
         "schedule": {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0},
         "normalisation": {"percentile": 99.5, "value": 0.9},
+        "domain": {"plane": "any", "median": {}},
         "training_data": "none",
         "licence": "Apache-2.0",
         "quality": {},
@@ -191,3 +193,49 @@ def test_a_pack_of_another_task_is_refused(make):
 def test_scales_outside_their_range_are_refused(make):
     with pytest.raises(SettingError, match=r"scales of T2 = 11"):
         make(scales=(("T2", 11.0),))
+
+
+# What a pack has not seen.
+
+
+def with_domain(pack: Path, tmp_path: Path, **domain: object) -> Path:
+    folder = tmp_path / "own"
+    shutil.copytree(pack, folder)
+    values = json.loads((folder / "pack.json").read_text())
+    values["domain"] |= domain
+    (folder / "pack.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize(("plane", "angle"), [("axial", "53"), ("coronal", "90"), ("sagittal", None)])
+def test_slices_of_another_plane_are_warned_of(make, pack, tmp_path, plane, angle):
+    # The normal is (0.8, 0, 0.6): 53 degrees from the axis of the body, 37 from left to right.
+    request = replace(make(), pack=str(with_domain(pack, tmp_path, plane=plane)))
+    warnings = [sentence for sentence in tasks.run(request).warnings if "degrees against" in sentence]
+    assert len(warnings) == 1 and (angle is None or f"by {angle} degrees against the {plane}" in warnings[0])
+
+
+def test_the_packs_own_plane_is_not_warned_of(make, pack, tmp_path):
+    request = make()
+    for path in request.inputs.values():
+        volume = read_volume(path)
+        straight = replace(volume.geometry, direction=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0))
+        write_volume(Volume(volume.array, straight), path)
+    assert tasks.run(replace(request, pack=str(with_domain(pack, tmp_path, plane="axial")))).warnings == ()
+
+
+def test_a_volume_that_is_brighter_than_the_training_is_asked_about(make, pack, tmp_path):
+    limits = {"T2": [0.9, 1.0], "bSSFP": [0.2, 0.8]}
+    request = replace(make(), pack=str(with_domain(pack, tmp_path, median=limits)))
+    warnings = tasks.run(request).warnings
+    assert len(warnings) == 1 and "T2 is not as bright" in warnings[0] and "0.90 to 1.00" in warnings[0]
+
+
+def test_large_fields_of_view_and_large_pixels_are_warned_of(make):
+    request = make()
+    for path in request.inputs.values():
+        volume = read_volume(path)
+        write_volume(Volume(volume.array, replace(volume.geometry, spacing=(3.5, 3.5, 8.0))), path)
+    warnings = tasks.run(request).warnings
+    assert any("140 x 126 mm" in sentence for sentence in warnings)
+    assert any("pixels of 3.50 mm" in sentence for sentence in warnings)

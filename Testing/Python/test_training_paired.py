@@ -261,6 +261,7 @@ def test_three_runs_make_a_pack_that_synthesises(make, autoencoder, tmp_path):
         "matrix": [32, 32],
         "pixel_size_mm": [1.4, 1.4],
         "normalisation": {"percentile": 99.5, "value": 0.9},
+        "domain": {"plane": "any", "median": {}},
         "training_data": "discs",
         "licence": "Apache-2.0",
         "quality": {},
