@@ -1,19 +1,15 @@
-"""The other commands: packs, evaluate, simulate, prepare, train, worker, demo."""
+"""The other commands: packs, evaluate, worker, demo."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeviceError, InputError, PackError, SettingError, StorageError, UserError
+from ..errors import PackError
 from ..packs import PackInfo, find_pack, scan_packs, user_folder, verify_pack
 from ..worker.protocol import to_json
-
-CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 
 
 def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -34,45 +30,6 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("test", metavar="TEST", type=Path, help="the volume to judge, on the same grid")
     parser.add_argument("--mask", type=Path, help="judge also the voxels where this volume is not 0")
     parser.add_argument("--data-range", type=float, metavar="X", help="intensity range that PSNR and SSIM refer to")
-
-    parser = add(
-        "simulate",
-        simulate,
-        "write simulated cardiac patients (bSSFP, T2, LGE, labels)",
-        "Write simulated cardiac patients in the layout of MyoPS 2020. Nothing of them was measured but, with --cine, "
-        "the bSSFP images.",
-    )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
-    parser.add_argument("--cine", type=Path, metavar="DIR", help="Sunnybrook images with contours (docs/data.md)")
-    parser.add_argument("--test", nargs="*", default=[], metavar="NAME", help="its patients that make the test set")
-    parser.add_argument("--repeats", type=_positive, default=4, help="patients per real anatomy, training [default 4]")
-    parser.add_argument(
-        "--modelled", type=_whole, nargs=2, default=[24, 8], metavar="N", help="modelled ones: training, test [24 8]"
-    )
-    parser.add_argument("--seed", type=_whole, default=0, help="the same seed gives the same patients [default 0]")
-    parser.add_argument("--stir", action="store_true", help="T2 as STIR instead of T2-prepared bSSFP")
-    parser.add_argument("--psir", action="store_true", help="phase-sensitive LGE instead of the magnitude")
-
-    parser = add(
-        "prepare",
-        prepare,
-        "make a training archive of patients with several sequences",
-        "Slices of all sequences of all patients on one grid, as one .npz archive to train on.",
-    )
-    parser.add_argument("dataset", choices=("myops", "lesjak"), help="how FOLDER is laid out (docs/data.md)")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the data set as it is distributed")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the archive (.npz)")
-    parser.add_argument("--matrix", type=_positive, default=128, help="rows and columns [default 128]")
-    parser.add_argument("--pixel", type=_millimetres, metavar="MM", help="their size [default myops 1.4, lesjak 1.7]")
-
-    parser = add("train", train, "train a prior, or go on with a training run that was stopped")
-    parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
-    parser.add_argument("--out", required=True, type=Path, help="folder for checkpoints, log and sample pictures")
-    accelerators = ("auto", "cpu", "cuda", "mps")
-    parser.add_argument("--accelerator", choices=accelerators, default="auto", help="what to compute on [default auto]")
-    parser.add_argument("--devices", type=_devices, default=1, help="number of them in each node, or auto [default 1]")
-    parser.add_argument("--num-nodes", type=_positive, default=1, help="machines of a cluster [default 1]")
-    parser.add_argument("--stop-after", type=_positive, metavar="STEPS", help="end after this many further steps")
 
     add("worker", worker, "serve requests on standard input and output (the 3D Slicer panel starts this)")
 
@@ -136,91 +93,6 @@ def evaluate(options: argparse.Namespace) -> None:
     print(to_json(evaluate_files(options.reference, options.test, options.mask, options.data_range), indent=1))
 
 
-def simulate(options: argparse.Namespace) -> None:
-    """Write a simulated cohort. Raises InputError, SettingError, StorageError."""
-    from ..simulation.cohort import Options, write_cohort
-    from ..simulation.sunnybrook import read_slices
-
-    cine = read_slices(options.cine) if options.cine else {}
-    unknown = [name for name in options.test if name not in cine]
-    if unknown:
-        raise SettingError(f"--test {unknown[0]} is no patient of {options.cine}", f"Known are {', '.join(cine)}")
-    write_cohort(
-        options.out,
-        cine,
-        test=options.test,
-        repeats=options.repeats,
-        modelled=tuple(options.modelled),
-        seed=options.seed,
-        options=Options(stir=options.stir, phase_sensitive=options.psir),
-    )
-    print(f"wrote {options.out}: simulated patients, not for diagnosis")
-
-
-def prepare(options: argparse.Namespace) -> None:
-    """Write a paired archive. Raises InputError, StorageError."""
-    from ..training import lesjak, myops
-    from ..training.paired import Case, pair, write_paired
-
-    def told(cases: Iterable[Case]) -> Iterator[Case]:
-        for case in cases:
-            x, y, z = next(iter(case.volumes.values())).geometry.size
-            print(f"{case.patient} ({case.group}): {z} slices of {x}x{y}", flush=True)
-            yield case
-
-    if options.out.suffix != ".npz" or not options.out.parent.is_dir():
-        raise StorageError(f"{options.out} cannot be written", "Give the name of an .npz file in a folder that exists")
-    if options.dataset == "myops":
-        cases, sequences, pixel = told(myops.read_patients(options.folder)), myops.SEQUENCES, options.pixel or 1.4
-        paired = pair(cases, tuple(sequences), options.matrix, pixel)
-    else:
-        cases, sequences = told(lesjak.read_patients(options.folder, log=print)), lesjak.SEQUENCES
-        paired = pair(
-            cases,
-            tuple(sequences),
-            options.matrix,
-            options.pixel or 1.7,
-            centre="signal",
-            slice_spacing_mm=3.0,
-            least_shown=0.03,
-        )
-    write_paired(paired, options.out)
-    slices, patients = len(paired.images), len(set(paired.patient.tolist()))
-    print(f"wrote {options.out}: {slices} slices of {patients} patients, {', '.join(paired.sequences)}")
-
-
-def train(options: argparse.Namespace) -> None:
-    """Train under Lightning Fabric. Raises UserError for what the configuration, the data or the machine lack."""
-    config_path = _config_path(options.config)
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-    from ..tasks.device import resolve_device
-    from ..training.config import read_config
-    from ..training.loop import train as run_training
-
-    config = read_config(config_path)
-    resolve_device(options.accelerator)
-    try:
-        run_training(
-            config,
-            options.out,
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            stop_after=options.stop_after,
-        )
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise
-    except MisconfigurationException as error:
-        what = f"{options.devices} x {options.accelerator}"
-        raise DeviceError(f"training cannot use {what}: {error}", "Use --accelerator cpu") from error
-    except UserError:
-        raise
-    except ValueError as error:  # of Lightning Fabric, for devices
-        raise SettingError(str(error), "Choose other --devices, or another --accelerator") from error
-
-
 def worker(_: argparse.Namespace) -> None:
     """Serve until the other end is gone; ends the process."""
     from ..worker.server import main
@@ -246,36 +118,3 @@ def _row(info: PackInfo) -> tuple[str, str, str, str, str]:
 
 def _pack_json(info: PackInfo) -> dict[str, Any]:
     return {"folder": str(info.folder), **info.to_json()}
-
-
-def _configs() -> list[str]:
-    return sorted(path.stem for path in CONFIGS.glob("*.json"))
-
-
-def _config_path(given: Path) -> Path:
-    path = given if given.exists() else CONFIGS / f"{given.name}.json"
-    if not path.is_file():
-        raise InputError(f"the configuration {given} does not exist", f"Give a file, or one of {', '.join(_configs())}")
-    return path
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def _millimetres(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text) or float(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a length in mm above 0")
-    return float(text)
-
-
-def _devices(text: str) -> int | str:
-    return text if text == "auto" else _positive(text)

@@ -289,8 +289,12 @@ class PairedConfig(RunConfig):
             raise SettingError(f"drop = {shown(self.drop)} is not two probabilities")
 
 
-def read_config(path: str | Path) -> TrainingConfig | PairedConfig:
+def read_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig | PairedConfig:
     """Read a JSON configuration.
+
+    Args:
+        path: of the file.
+        changes: settings with other values than there.
 
     Raises:
         InputError: a file that cannot be read or is not JSON.
@@ -304,7 +308,7 @@ def read_config(path: str | Path) -> TrainingConfig | PairedConfig:
         hint = "Correct it, or start from a shipped configuration"
         raise InputError(f"{path} is not valid JSON ({error})", hint) from error
     try:
-        return config_from(values)
+        return config_from({**values, **changes} if changes and isinstance(values, dict) else values)
     except SettingError as error:
         raise SettingError(f"{path}: {error.message}", error.hint) from error
 

@@ -169,3 +169,11 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[10] == pytest.approx(1.0) and rates[15] == pytest.approx(0.0)
     assert learning_rate(config_from({**VALUES, "learning_rate": 2.0, "warmup_steps": 0}), 0) == 2.0
+
+
+def test_a_setting_can_be_changed_where_the_configuration_is_read(tmp_path):
+    shipped = Path(__file__).resolve().parents[2] / "MRDiffusionLib/training/configs/cardiac-simulated.json"
+    assert read_config(shipped).heatmap is not None
+    assert read_config(shipped, {"heatmap": None}).heatmap is None
+    with pytest.raises(SettingError, match="unknown setting heat"):
+        read_config(shipped, {"heat": None})
