@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
 from .conditional import ConditionalUNet
-from .features import PatchEncoder
+from .features import feature_encoder
 from .translation import TranslationUNet
 
 
@@ -21,7 +21,7 @@ class CMRDiff(nn.Module):
         sequences: number of slots.
         autoencoder: arguments of `Autoencoder`.
         denoiser: arguments of `ConditionalUNet` but `sequences`, `latent_channels` and `feature_channels`.
-        features: arguments of `PatchEncoder` but `sequences`; None for a denoiser without cross-attention.
+        features: settings for `features.feature_encoder`; None for a denoiser without cross-attention.
         regression: arguments of `TranslationUNet` but `sequences`; None for a pack without the baseline.
         gamma_min, gamma_max: the schedule's ends.
 
@@ -42,7 +42,7 @@ class CMRDiff(nn.Module):
         super().__init__()
         self.sequences = sequences
         self.autoencoder = Autoencoder(**autoencoder)
-        self.features = None if features is None else PatchEncoder(sequences=sequences, **features)
+        self.features = None if features is None else feature_encoder(sequences, features)
         self.unet = ConditionalUNet(
             sequences=sequences,
             latent_channels=self.autoencoder.settings["latent_channels"],

@@ -305,9 +305,18 @@ def _network(value: Any, task: str) -> dict[str, Any]:
         raise ValueError(f"is not an object of {', '.join(_CMRDIFF)}")
     checked: dict[str, Any] = {}
     for part, known in _CMRDIFF.items():
+        if part == "features" and isinstance(value[part], dict) and "clip" in value[part]:
+            checked[part] = _inner(part, value[part], _clip)
+            continue
         absent = value[part] is None and part in ("features", "regression")
         checked[part] = None if absent else _inner(part, value[part], functools.partial(_unet, known=known))
     return checked
+
+
+def _clip(value: dict[str, Any]) -> dict[str, Any]:
+    if set(value) != {"channels", "clip"}:
+        raise ValueError("is not an object of channels and clip")
+    return {"channels": _whole(*_BOUNDS["channels"])(value["channels"]), "clip": _text(4096)(value["clip"])}
 
 
 def _unet(value: Any, known: dict[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..diffusion.schedule import alpha, schedule_from_dict, sigma
 from ..errors import InputError, SettingError
 from ..networks.autoencoder import Autoencoder
 from ..networks.conditional import ConditionalUNet
-from ..networks.features import PatchEncoder
+from ..networks.features import feature_encoder
 from .config import Heatmap, PairedConfig
 from .heatmap import heat, weighted_error
 from .paired_slices import Slices, augmented, drawn_roles, from_grey, load_split
@@ -84,7 +84,8 @@ class SynthesisJob:
             features = None
             if config.features is not None:
                 size = (slices.images.shape[-2], slices.images.shape[-1])
-                features = PatchEncoder(sequences=len(self.sequences), matrix=size, **config.features)
+                own = config.features if "clip" in config.features else {"matrix": size, **config.features}
+                features = feature_encoder(len(self.sequences), own)
             unet = ConditionalUNet(
                 sequences=len(self.sequences),
                 latent_channels=latent,
