@@ -21,7 +21,7 @@ NORMALS = {
 TOLERANCE_DEGREES = {"axial": 30.0, "coronal": 30.0, "sagittal": 30.0, "short axis": 45.0}
 
 SHOWN = 0.05
-"""Share of white above which a voxel shows something."""
+"""Share of white above which a voxel shows something; `training.export.medians` takes the same."""
 
 
 def plane_warnings(geometry: Geometry, info: PackInfo) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from ..networks.unet import VDMUNet
 from ..packs import PackInfo
 from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, write_pack
 from .config import PairedConfig, TrainingConfig, read_config
+from .paired import read_paired
+from .paired_slices import matching
 from .synthesis_job import trained_autoencoder
 
 TASKS = {"prior": "superresolution", "regression": "regression", "synthesis": "synthesis"}
@@ -58,7 +61,8 @@ def pack_from_checkpoint(
 
     Raises:
         PackError: a checkpoint that cannot be read or belongs to another network, a description that is not in order
-            or tells what the run decides, a pack that is too large.
+            or tells what the run decides, a pack that is too large. The description of a synthesis pack has a `domain`
+            with its plane alone; the medians are of the training archive.
         StorageError: a folder that exists, or cannot be written.
     """
     decided = sorted(set(description) & set(DECIDED_BY_RUN))
@@ -66,6 +70,7 @@ def pack_from_checkpoint(
         raise PackError(f"the description sets {', '.join(decided)}", "The training run decides that: leave it out")
     if isinstance(config, PairedConfig):
         decides, weights = _of_synthesis(checkpoint, config, regression)
+        decides["domain"] = {"plane": description["domain"]["plane"], "median": medians(config)}
     else:
         decides, weights = _of_run(config), averaged_weights(checkpoint)
     info = {"name": config.name, **description, **decides}
@@ -89,6 +94,22 @@ def averaged_weights(checkpoint: str | Path) -> dict[str, Tensor]:
     if not weights:
         raise PackError(f"{checkpoint} holds no averaged network", "Give a checkpoint of a training run")
     return weights
+
+
+def medians(config: PairedConfig) -> dict[str, list[float]]:
+    """Of each sequence: lowest and highest median, over the training patients, of what a volume shows (`tasks.domain`).
+
+    The limits are 20 % further apart, as patients were few.
+    """
+    paired = read_paired(config.data)
+    chosen = matching(sorted(set(paired.patient.tolist())), config.train_patients)
+    limits: dict[str, list[float]] = {}
+    for slot, role in enumerate(paired.sequences):
+        levels = [paired.of([patient]).images[:, slot] / 255 for patient in chosen]
+        middles = [float(np.median(level[level > 0.05])) for level in levels]
+        margin = 0.1 * (max(middles) - min(middles))
+        limits[role] = [round(max(0.0, min(middles) - margin), 3), round(min(1.0, max(middles) + margin), 3)]
+    return limits
 
 
 def _checkpoint(path: str | Path) -> dict[str, Any]:
