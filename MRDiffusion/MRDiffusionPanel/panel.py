@@ -244,6 +244,8 @@ class Panel(VTKObservationMixin):
     def _resting_text(self, chosen: Parameters | None, problem: str) -> str:
         """The state between runs: how the last one ended, and what the next one needs."""
         lines = [self.logic.message] if self.logic.message else []
+        if self.logic.state == State.DONE:
+            lines.append(_("Hold Ctrl and drag up or down in a slice view to fade to the input."))
         if problem:
             lines.append(_("Not ready: {problem}").format(problem=problem))
         elif not lines and chosen is not None:

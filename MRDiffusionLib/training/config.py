@@ -246,7 +246,8 @@ class PairedConfig(RunConfig):
         labels: of the region that matters (heart, lesion); empty for all labels.
         augmentation: of the training slices.
         autoencoder: synthesis: checkpoint of the autoencoder.
-        features: synthesis: settings for `features.feature_encoder`, the matrix left out; null for a network without cross-attention.
+        features: synthesis: settings for `features.feature_encoder`, the matrix left out; null for a network without
+            cross-attention.
         heatmap: synthesis: null for the plain loss.
         noise_levels: synthesis.
         schedule: synthesis: description for `diffusion.schedule_from_dict`.

@@ -50,6 +50,7 @@ def test_result_is_laid_over_its_input_and_marked(marked: Any, panel: Any) -> No
     assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (low.GetID(), result.GetID())
     assert composite.GetForegroundOpacity() == 1.0
     assert amber_pixels() > 100
+    assert "fade to the input" in panel.ui.stateText.text
 
 
 def test_place_and_zoom_stay_where_the_person_looks(marked: Any, panel: Any) -> None:

@@ -122,10 +122,12 @@ class Archive:
     """The archive, and what its patients are.
 
     Attributes:
+        path: of its file.
         origin: patient to the anatomy's source, of simulated patients; empty for measured ones.
         slice_spacing_mm: for volumes.
     """
 
+    path: Path
     paired: Paired
     origin: dict[str, str]
     slice_spacing_mm: float
@@ -159,9 +161,9 @@ class Archive:
 class Runs:
     """The trained networks in a folder of runs, as packs, which are made when they are wanted."""
 
-    def __init__(self, folder: Path, paired: Paired, device: torch.device, precision: str, scratch: Path) -> None:
-        self.folder, self.paired, self.device, self.scratch = folder, paired, device, scratch
-        self.precision = precision
+    def __init__(self, folder: Path, archive: Archive, device: torch.device, precision: str, scratch: Path) -> None:
+        self.folder, self.archive, self.scratch = folder, archive, scratch
+        self.device, self.precision = device, precision
         self.cache = PackCache()
         self._models: dict[str, Synthesiser] = {}
 
@@ -197,26 +199,28 @@ class Runs:
         return str(getattr(read_config(found[0]), "autoencoder", ""))
 
     def _pack(self, name: str, diffusion: str, one_pass: str) -> Synthesiser:
+        paired = self.archive.paired
+        # Of the configuration the export reads the autoencoder, and for warnings that do not matter here the data.
         config = config_from(
             {
                 "name": name,
                 "task": "synthesis",
-                "data": "-",
-                "train_patients": ["*"],
-                "validation_patients": ["*"],
+                "data": str(self.archive.path),
+                "train_patients": [str(paired.patient[0])],
+                "validation_patients": [str(paired.patient[0])],
                 "phases": [{"steps": 1, "batch": 1, "crop": 1}],
                 "autoencoder": self._autoencoder(diffusion),
             }
         )
-        pixel, matrix = self.paired.pixel_size_mm, self.paired.images.shape[-2:]
+        pixel, matrix = paired.pixel_size_mm, paired.images.shape[-2:]
         described = {
             "version": "0",
             "title": name,
-            "roles": list(self.paired.sequences),
+            "roles": list(paired.sequences),
             "matrix": list(matrix),
             "pixel_size_mm": [pixel, pixel],
             "normalisation": NORMALISATION,
-            "domain": {"plane": "any", "median": {}},
+            "domain": {"plane": "any"},
             "training_data": "of a study",
             "licence": "none",
             "quality": {},
@@ -275,6 +279,11 @@ class Study:
 
     def given(self, target: str) -> tuple[str, ...]:
         return tuple(name for name in self.sequences if name != target)
+
+    def nearest(self, target: str, patient: Patient) -> str:
+        """The sequence that is copied: chosen on the patients whom this one's runs may have seen."""
+        runs = self.runs[patient.name]
+        return self.archive.nearest(target, [name for name, other in self.runs.items() if other is runs])
 
     def rows(self, part: Part) -> list[tuple[str, Row]]:
         """The rows that can be computed: each needs its runs."""
@@ -340,8 +349,7 @@ class Study:
     def made(self, row: Row, patient: Patient, numbers: list[int]) -> NDArray[np.float32]:
         """All samples of some slices, (slices, samples, H, W) in [0, 1]."""
         if row.method == "copy":
-            nearest = self.archive.nearest(row.target, list(self.runs))
-            return patient.images[numbers][:, [self.sequences.index(nearest)]]
+            return patient.images[numbers][:, [self.sequences.index(self.nearest(row.target, patient))]]
         model = self.runs[patient.name].model(row.method)
         given = conditions(patient, self.given(row.target), self.sequences)
         with torch.no_grad():
@@ -492,13 +500,14 @@ def folds(paired: Paired, runs: Path) -> list[tuple[Path, list[str]]]:
     tested = sorted(set(paired.patient[paired.group == "test"].tolist()))
     if not tested:
         raise InputError(
-            f"the archive has no group test, and {runs} no folder with a patient's name", f"Known are {', '.join(names)}"
+            f"the archive has no group test, and {runs} no folder with a patient's name",
+            f"Known are {', '.join(names)}",
         )
     return [(runs, tested)]
 
 
 def read_archive(path: Path, cohort: Path | None, slice_spacing_mm: float) -> Archive:
-    """The archive, with the origin of simulated patients. Raises InputError where that is not said of MyoPS patients."""
+    """The archive, with the origin of simulated patients. Raises InputError where nothing says if cardiac ones are."""
     paired = read_paired(path)
     found = [c for c in ([cohort] if cohort else [path.parent]) if (c / "simulated.json").exists()]
     if found:
@@ -507,11 +516,11 @@ def read_archive(path: Path, cohort: Path | None, slice_spacing_mm: float) -> Ar
         unknown = set(paired.patient.tolist()) - set(origin)
         if unknown:
             raise InputError(f"{found[0] / 'simulated.json'} knows no {min(unknown)}", "Name the archive's cohort")
-        return Archive(paired, origin, slice_spacing_mm)
+        return Archive(path, paired, origin, slice_spacing_mm)
     if cohort is None and "LGE" in paired.sequences:
         hint = "Name with --cohort the folder that it was prepared from"
         raise InputError(f"nothing says whether the patients of {path} are simulated", hint)
-    return Archive(paired, {}, slice_spacing_mm)
+    return Archive(path, paired, {}, slice_spacing_mm)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -534,7 +543,7 @@ def main(arguments: list[str] | None = None) -> None:
     patients = []
     with tempfile.TemporaryDirectory() as scratch:
         for folder, names in folds(archive.paired, options.runs):
-            runs = Runs(folder, archive.paired, study.device, study.precision, Path(scratch))
+            runs = Runs(folder, archive, study.device, study.precision, Path(scratch))
             tested = [archive.patient(name) for name in names]
             study.add(runs, tested)
             patients += tested
