@@ -44,7 +44,7 @@ _VDM_UNET = {
 }
 _CMRDIFF = {
     "autoencoder": {"channels": _LIST, "latent_channels": _ONE, "num_res_blocks": _ONE, "norm_groups": _ONE},
-    "denoiser": _UNET,
+    "denoiser": {**_UNET, "fold": _ONE},
     "features": {"channels": _ONE, "matrix": _LIST},
     "regression": {**_UNET, "fold": _ONE},
 }
@@ -121,8 +121,9 @@ class PackInfo:
     def multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
         if self.task == "synthesis":
-            levels = len(self.network["autoencoder"]["channels"]) + len(self.network["denoiser"]["channels"])
-            return int(2 ** (levels - 2))
+            denoiser = self.network["denoiser"]
+            levels = len(self.network["autoencoder"]["channels"]) + len(denoiser["channels"])
+            return int(denoiser["fold"] * 2 ** (levels - 2))
         fold: int = self.network["fold"]
         return fold << (len(self.network["channels"]) - 1)
 

@@ -245,6 +245,8 @@ class PairedConfig(RunConfig):
         train_patients, validation_patients: names, or patterns with * and ?; a patient that both match validates.
         labels: of the region that matters (heart, lesion); empty for all labels.
         augmentation: of the training slices.
+        start: checkpoint of a run with the same network whose weights the run begins with; empty for weights drawn by
+            the seed.
         autoencoder: synthesis: checkpoint of the autoencoder.
         features: synthesis: settings for `features.feature_encoder`, the matrix left out; null for a network without
             cross-attention.
@@ -262,6 +264,7 @@ class PairedConfig(RunConfig):
     validation_patients: tuple[str, ...]
     labels: tuple[int, ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
+    start: str = ""
     autoencoder: str = ""
     features: dict[str, Any] | None = None
     heatmap: Heatmap | None = None

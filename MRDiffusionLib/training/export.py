@@ -33,7 +33,7 @@ TASKS = {"prior": "superresolution", "regression": "regression", "synthesis": "s
 
 DECIDED_BY_RUN = ("task", "prediction", "network", "schedule")
 _AVERAGE, _NETWORK = "module.", "network."
-_ATTENTION = ("head_channels", "norm_groups")
+_DENOISER = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups")
 
 
 def pack_from_checkpoint(
@@ -134,7 +134,7 @@ def _of_synthesis(
     scale = {f"autoencoder.{name}": weights.pop(f"latent_{name}") for name in ("mean", "std")}
     of_autoencoder = trained_autoencoder(config.autoencoder)
     weights |= {f"autoencoder.{name}": value for name, value in of_autoencoder.state_dict().items()} | scale
-    denoiser = {n: v for n, v in described["network"].items() if n in ("channels", "num_res_blocks", *_ATTENTION)}
+    denoiser = {n: v for n, v in described["network"].items() if n in _DENOISER}
     network: dict[str, Any] = {
         "autoencoder": described["autoencoder"],
         "denoiser": denoiser,

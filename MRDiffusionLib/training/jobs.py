@@ -8,6 +8,7 @@ from .autoencoder_job import AutoencoderJob
 from .config import PairedConfig, RunConfig, TrainingConfig
 from .job import Job
 from .slices_job import SlicesJob
+from .start import start_from_checkpoint
 from .synthesis_job import SynthesisJob
 from .translation_job import TranslationJob
 
@@ -28,4 +29,7 @@ def make_job(config: RunConfig, fresh: bool = True) -> Job:
     if isinstance(config, TrainingConfig):
         return SlicesJob(config, fresh)
     assert isinstance(config, PairedConfig)
-    return PAIRED[config.task](config)
+    job = PAIRED[config.task](config)
+    if config.start and fresh:
+        start_from_checkpoint(job.model, config.start)
+    return job

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
 
-from ..errors import SettingError
+import torch
+from torch import nn
+
+from ..errors import InputError, SettingError
 from ..networks.unet import VDMUNet
 from ..packs import find_pack
 from ..packs.weights import load_network
@@ -42,3 +45,25 @@ def start_from(network: VDMUNet, pack: str) -> None:
     except RuntimeError as error:
         hint = f"Use its network: {info.network}"
         raise SettingError(f"the network cannot start from pack {info.name}: its shapes differ", hint) from error
+
+
+def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
+    """Give a new model the averaged weights of a run with the same network; its buffers (a scale) stay its own.
+
+    Raises:
+        InputError: a file that is missing or no checkpoint.
+        SettingError: the checkpoint of another network.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
+    except Exception as error:  # torch.load raises nearly any type for a damaged file
+        raise InputError(
+            f"{checkpoint} cannot be read ({error!r:.200})", "Name a checkpoint of a training run"
+        ) from error
+    own = {name for name, _ in model.named_buffers()}
+    weights = {name.removeprefix("module."): value for name, value in state.items() if name.startswith("module.")}
+    kept = {name: value for name, value in model.state_dict().items() if name in own}
+    try:
+        model.load_state_dict({**weights, **kept})
+    except RuntimeError as error:
+        raise SettingError(f"{checkpoint} is of another network ({error!s:.200})", "Use its network") from error

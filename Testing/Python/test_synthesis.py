@@ -23,7 +23,7 @@ SEQUENCES = ("bSSFP", "T2", "LGE")
 UNET = {"channels": [16, 32], "num_res_blocks": [1, 1], "head_channels": 16, "norm_groups": 8}
 NETWORK = {
     "autoencoder": {"channels": [16, 16], "latent_channels": 3, "num_res_blocks": 1, "norm_groups": 8},
-    "denoiser": UNET,
+    "denoiser": {**UNET, "fold": 2},
     "features": {"channels": 16, "matrix": [32, 32]},
     "regression": {**UNET, "fold": 2},
 }

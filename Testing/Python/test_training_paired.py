@@ -179,9 +179,10 @@ def test_the_factor_for_poor_regions_has_no_gradient_of_its_own():
 # The networks.
 
 
-def test_what_is_not_given_does_not_matter():
+@pytest.mark.parametrize("fold", [1, 2])
+def test_what_is_not_given_does_not_matter(fold):
     torch.manual_seed(0)
-    network = ConditionalUNet(3, 2, (8, 16), (1, 1), 8, 8, 4)
+    network = ConditionalUNet(3, 2, (8, 16), (1, 1), fold, 8, 8, 4)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     z, gamma, target = torch.randn(2, 2, 8, 8), torch.zeros(2), torch.tensor([2, 2])
@@ -313,6 +314,17 @@ def test_a_configuration_that_is_not_in_order_is_named(make, changes, words):
     task = changes.pop("task")
     with pytest.raises(SettingError, match=words):
         make(task, **changes)
+
+
+def test_a_run_can_start_from_another_ones_weights(make, autoencoder, tmp_path):
+    job = make_job(make("autoencoder", start=autoencoder, seed=5))
+    trained = torch.load(autoencoder, weights_only=True)["ema"]
+    for name, value in job.model.named_parameters():
+        assert torch.equal(value, trained[f"module.{name}"])
+    with pytest.raises(SettingError, match="another network"):
+        make_job(make("translation", start=autoencoder))
+    with pytest.raises(InputError, match="cannot be read"):
+        make_job(make("translation", start=str(tmp_path / "none.ckpt")))
 
 
 def test_an_autoencoder_that_is_none_is_named(make, tmp_path):
