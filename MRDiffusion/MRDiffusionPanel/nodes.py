@@ -49,12 +49,15 @@ def import_volume(path: Path, name: str) -> Any:
 
 
 def result_name(input_name: str, role: str, settings: SuperResolutionSettings, seed: int) -> str:
-    """`brain SYNTHETIC SR | 128x128, lambda 1.0, projection | seed 7`; several samples and the role are named too."""
+    """`SYNTHETIC SR of brain | 128x128, lambda 1.0, projection | seed 7`; several samples and the role are named too.
+
+    SYNTHETIC comes first: Slicer cuts long names in the middle.
+    """
     rows, columns = settings.matrix
     kind = "SR" if role == "result" else f"SR {role.replace('_', ' ')}"
     drawn = f"seed {seed}" if settings.samples == 1 else f"seed {seed}, {settings.samples} samples"
     chosen = f"{rows}x{columns}, lambda {round(settings.weight, 3)}, {settings.method}"
-    return f"{input_name} SYNTHETIC {kind} | {chosen} | {drawn}"
+    return f"SYNTHETIC {kind} of {input_name} | {chosen} | {drawn}"
 
 
 def add_results(
