@@ -332,6 +332,7 @@ class Study:
             "row": row.key,
             "method": row.method,
             "weights": self._weights(row.method, self.runs[patient.name]),
+            "precision": self.precision,
             "patient": patient.name,
         }
         entries = [
@@ -432,10 +433,10 @@ def rows_main(target: str) -> list[tuple[str, Row]]:
 
 
 def rows_ablations(target: str, given: Sequence[str]) -> list[tuple[str, Row]]:
-    """One thing changed at a time."""
+    """One thing changed at a time; two samples are enough to see what it does to one and to a mean."""
 
     def cmrdiff(**changes: Any) -> Row:
-        return Row("cmrdiff", target, {"samples": 4, **changes})
+        return Row("cmrdiff", target, {"samples": 2, **changes})
 
     def scaled(mode: str, first: float, second: float) -> tuple[str, Row]:
         scales = dict(zip(given, (first, second)))
@@ -443,9 +444,9 @@ def rows_ablations(target: str, given: Sequence[str]) -> list[tuple[str, Row]]:
 
     return [
         ("CMRDiff", cmrdiff()),
-        ("without heatmap", Row("no-heatmap", target, {"samples": 4})),
-        ("without features", Row("no-features", target, {"samples": 4})),
-        ("without both", Row("plain", target, {"samples": 4})),
+        ("without heatmap", Row("no-heatmap", target, {"samples": 2})),
+        ("without features", Row("no-features", target, {"samples": 2})),
+        ("without both", Row("plain", target, {"samples": 2})),
         ("start noise", cmrdiff(start="noise")),
         (f"start {given[0]}", cmrdiff(start=given[0])),
         *((f"strength {s:g}", cmrdiff(strength=s)) for s in (0.3, 0.5, 0.7, 1.0)),
