@@ -55,6 +55,12 @@ class Geometry:
         return np.array(self.direction, dtype=np.float64).reshape(3, 3)
 
     @property
+    def normal(self) -> Triple:
+        """Direction across the slices, of length 1, LPS."""
+        x, y, z = (float(n) for n in self.direction_matrix[:, 2])
+        return x, y, z
+
+    @property
     def field_of_view(self) -> Triple:
         """Extent along x, y and z in mm, from the outer side of the first voxel to that of the last."""
         x, y, z = (n * s for n, s in zip(self.size, self.spacing))

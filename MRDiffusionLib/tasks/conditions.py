@@ -14,7 +14,7 @@ from ..imaging.intensity import intensity_scale
 from ..imaging.resample import covered, grid_around, resample, window_middle
 from ..imaging.volume import Volume, read_volume, require_contrast, sha256_of
 from ..packs import PackInfo
-from .domain import intensity_warnings, plane_warnings
+from ..packs.domain import SHOWN, grid_warnings, intensity_warnings, plane_warnings
 
 LEAST_OVERLAP = 0.6
 """Share of the first volume's slices that every other one must cover."""
@@ -70,7 +70,9 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
     target = grid_around(first, around, info.matrix, info.pixel_size_mm)
     images = np.full((first.size[2], len(info.roles), *info.matrix), -1, np.float32)
     present = np.zeros(images.shape[:2], np.bool_)
-    warnings = _field_of_view(first, target, info)
+    columns, rows, _ = first.size
+    warnings = plane_warnings(first.normal, info)
+    warnings += grid_warnings((rows, columns), (first.spacing[1], first.spacing[0]), info)
     for role, volume in volumes.items():
         slot = info.roles.index(role)
         there = covered(target, volume.geometry)
@@ -79,7 +81,8 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
         stack = resample(volume, target).array
         scale = intensity_scale(stack, info.normalisation)
         level = np.clip(stack / scale, 0, 1)
-        warnings += intensity_warnings(role, level, info)
+        if (level > SHOWN).any():
+            warnings += intensity_warnings(role, float(np.median(level[level > SHOWN])), info)
         images[there, slot] = 2 * level[there] - 1
         present[there, slot] = True
     return Conditions(
@@ -108,21 +111,3 @@ def _resampled(role: str, first: str, own: Geometry, reference: Geometry, there:
         if count == total
         else f"{sentence} It covers {count} of {total} slices; the others are made without it."
     ]
-
-
-def _field_of_view(first: Geometry, target: Geometry, info: PackInfo) -> list[str]:
-    """What the pack's grid leaves out, and pixels that it has not seen."""
-    sentences = plane_warnings(first, info)
-    x, y, _ = first.field_of_view
-    width, height, _ = target.field_of_view
-    if x > 1.25 * width or y > 1.25 * height:
-        sentences.append(
-            f"The images show {x:.0f} x {y:.0f} mm; the pack was trained on {width:.0f} x {height:.0f} mm, so only the "
-            "middle is made. Crop the first image around the organ if it is not there."
-        )
-    if max(first.spacing[:2]) > 1.5 * max(info.pixel_size_mm):
-        sentences.append(
-            f"The pixels of {max(first.spacing[:2]):.2f} mm are much larger than the {max(info.pixel_size_mm):.2f} mm "
-            f"that pack {info.name} was trained on: detail may be invented."
-        )
-    return sentences

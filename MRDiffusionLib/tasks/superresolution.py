@@ -22,13 +22,13 @@ from ..errors import InputError, PackError, SettingError
 from ..imaging.geometry import Geometry
 from ..imaging.intensity import intensity_scale
 from ..imaging.volume import Volume
+from ..packs.domain import plane_warnings
 from ..physics.guidance import k_space_guide
 from ..physics.kspace import Measurement, k_space_report
 from ..request import Request, Result
 from ..settings import SuperResolutionSettings
 from .acquisition import Acquisition, read_acquisition
 from .device import faster_precision, resolve_device
-from .domain import plane_warnings
 from .models import Model, PackCache
 from .provenance import provenance
 from .slicewise import Clock, chunks, default_batch, slice_numbers, some_slices
@@ -235,7 +235,7 @@ def _check(low: Acquisition, settings: SuperResolutionSettings, model: Model) ->
 def _warnings(geometry: Geometry, settings: SuperResolutionSettings, model: Model) -> tuple[str, ...]:
     """Sentences on what the pack has not seen."""
     columns, rows, _ = geometry.refined(settings.matrix).spacing
-    sentences = plane_warnings(geometry, model.info)
+    sentences = plane_warnings(geometry.normal, model.info)
     sentences += [
         f"The result's {('row', 'column')[axis]} spacing of {(rows, columns)[axis]:.2f} mm differs from the "
         f"{model.info.pixel_size_mm[axis]:.2f} mm that pack {model.info.name} was trained on: detail may be invented."
