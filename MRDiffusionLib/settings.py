@@ -43,6 +43,28 @@ def setting(default: Any, **info: Any) -> Any:
     return field(default=default, metadata={"info": Info(**info)})
 
 
+def _samples(default: int) -> Any:
+    return setting(
+        default,
+        label="Samples",
+        tip="How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
+        "deviation (where the model is unsure).",
+        minimum=1,
+        maximum=64,
+    )
+
+
+def _eta(default: float) -> Any:
+    return setting(
+        default,
+        label="Stochasticity",
+        tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+
+
 @dataclass(frozen=True)
 class SuperResolutionSettings:
     """k-space-guided super-resolution with an unconditional prior (seed 002; docs/methods.md)."""
@@ -82,14 +104,7 @@ class SuperResolutionSettings:
         minimum=1,
         maximum=1000,
     )
-    samples: int = setting(
-        1,
-        label="Samples",
-        tip="How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
-        "deviation (where the model is unsure).",
-        minimum=1,
-        maximum=64,
-    )
+    samples: int = _samples(1)
     sampler: str = setting(
         "ddim",
         label="Sampler",
@@ -100,14 +115,7 @@ class SuperResolutionSettings:
             ("dpmpp_2m", "DPM-Solver++(2M), deterministic, second order"),
         ),
     )
-    eta: float = setting(
-        1.0,
-        label="Stochasticity",
-        tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.05,
-    )
+    eta: float = _eta(1.0)
     strength: float = setting(
         1.0,
         label="Start from noise",
@@ -177,22 +185,8 @@ class SynthesisSettings:
         minimum=1,
         maximum=1000,
     )
-    samples: int = setting(
-        4,
-        label="Samples",
-        tip="How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
-        "deviation (where the model is unsure).",
-        minimum=1,
-        maximum=64,
-    )
-    eta: float = setting(
-        0.0,
-        label="Stochasticity",
-        tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.05,
-    )
+    samples: int = _samples(4)
+    eta: float = _eta(0.0)
 
 
 Settings = SuperResolutionSettings | SynthesisSettings

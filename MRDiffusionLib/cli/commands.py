@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,13 @@ from typing import Any
 from ..errors import PackError
 from ..packs import PackInfo, find_pack, scan_packs, user_folder, verify_pack
 from ..worker.protocol import to_json
+from .running import add_command
 
 
 def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Register the commands of this module."""
 
-    def add(name: str, command: Any, text: str, description: str = "") -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = subparsers.add_parser(
-            name, parents=[common], help=text, description=description or f"{text[0].upper()}{text[1:]}."
-        )
-        parser.set_defaults(command=command)
-        return parser
-
+    add = functools.partial(add_command, subparsers, common)
     parser = add("packs", None, "list, show or verify the trained models")
     _add_packs(parser.add_subparsers(title="actions", metavar="ACTION", required=True), common)
 

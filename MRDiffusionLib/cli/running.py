@@ -22,6 +22,17 @@ from .bar import Bar
 _PREFIX = "setting_"
 
 
+def add_command(
+    subparsers: Any, common: argparse.ArgumentParser, name: str, command: Any, text: str, description: str = ""
+) -> argparse.ArgumentParser:
+    """A command with its help; the description is the text as a sentence unless another is given."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, parents=[common], help=text, description=description or f"{text[0].upper()}{text[1:]}."
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
 def add_run_options(parser: argparse.ArgumentParser, settings_type: type, default_pack: str) -> None:
     """The settings, and what every run has."""
     add_settings(parser, settings_type)

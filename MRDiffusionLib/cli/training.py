@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError, InputError, SettingError, StorageError, UserError
+from .running import add_command
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 
@@ -18,13 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Register the commands of this module."""
 
-    def add(name: str, command: Any, text: str, description: str = "") -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = subparsers.add_parser(
-            name, parents=[common], help=text, description=description or f"{text[0].upper()}{text[1:]}."
-        )
-        parser.set_defaults(command=command)
-        return parser
-
+    add = functools.partial(add_command, subparsers, common)
     parser = add(
         "simulate",
         simulate,

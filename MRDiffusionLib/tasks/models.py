@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,6 +51,9 @@ class Synthesiser:
     precision: str
 
 
+T = TypeVar("T", Model, Synthesiser)
+
+
 class PackCache:
     """Loads packs once: `cache.model(name, device, precision)`; each raises PackError for one missing or damaged.
 
@@ -56,27 +61,22 @@ class PackCache:
     """
 
     def __init__(self) -> None:
-        self._models: dict[tuple[str, str, str], Model] = {}
-        self._synthesisers: dict[tuple[str, str, str], Synthesiser] = {}
+        self._loaded: dict[tuple[object, ...], Model | Synthesiser] = {}
 
     def model(self, pack: str, device: torch.device, precision: str) -> Model:
         """A prior or a regression."""
-        info = find_pack(pack)
-        key = _key(info, device, precision)
-        if key not in self._models:
-            network, schedule = load_network(info, device, dtype_of(precision))
-            self._models[key] = Model(info, network, schedule, device, precision)
-        return self._models[key]
+        return self._get(Model, load_network, pack, device, precision)
 
     def synthesiser(self, pack: str, device: torch.device, precision: str) -> Synthesiser:
         """A synthesis pack."""
+        return self._get(Synthesiser, load_cmrdiff, pack, device, precision)
+
+    def _get(self, kind: type[T], load: Callable[..., Any], pack: str, device: torch.device, precision: str) -> T:
         info = find_pack(pack)
-        key = _key(info, device, precision)
-        if key not in self._synthesisers:
-            network, schedule = load_cmrdiff(info, device, dtype_of(precision))
-            self._synthesisers[key] = Synthesiser(info, network, schedule, device, precision)
-        return self._synthesisers[key]
-
-
-def _key(info: PackInfo, device: torch.device, precision: str) -> tuple[str, str, str]:
-    return f"{info.folder}:{info.weights_sha256}", str(device), precision
+        key = (kind, info.folder, info.weights_sha256, str(device), precision)
+        if key not in self._loaded:
+            network, schedule = load(info, device, dtype_of(precision))
+            self._loaded[key] = kind(info, network, schedule, device, precision)
+        loaded = self._loaded[key]
+        assert isinstance(loaded, kind)
+        return loaded
