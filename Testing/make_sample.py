@@ -1,11 +1,14 @@
-"""Makes `MRDiffusion/Resources/SampleData` from a T1-weighted volume of OpenNeuro ds002748, subject 53 (CC0).
+"""Makes `MRDiffusion/Resources/SampleData`: a brain of OpenNeuro ds002748 and a heart of the Sunnybrook data (both CC0).
 
-    .venv/bin/python Testing/make_sample.py sub-53_T1w.nii.gz [--out MRDiffusion/Resources/SampleData]
+    .venv/bin/python Testing/make_sample.py sub-53_T1w.nii.gz data/cardiac_cine [--out MRDiffusion/Resources/SampleData]
 
-The volume is skull-stripped, 288x288x181 voxels of 0.868x0.868x1 mm. Kept are 12 slices of 1 mm, 5 mm apart; of each
+Brain, subject 53. The volume is skull-stripped, 288x288x181 voxels of 0.868x0.868x1 mm. Kept are 12 slices of 1 mm, 5 mm apart; of each
 the middle 256x256 pixels (222 mm), as in the training images, mirrored in the plane so that anterior is up. The
 reference is the centre 128x128 of its k-space, the low-resolution image the centre 64x64 of the reference's, both as
 magnitude. The low-resolution volume is therefore SIMULATED: no scanner measured it.
+
+Heart, SCD0000401, which no pack was trained on. The bSSFP images are real; T2 and LGE are SIMULATED, with an infarct that
+this person does not have. Orientation and position are nominal.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ import SimpleITK as sitk
 import torch
 
 from MRDiffusionLib.imaging.geometry import Geometry
+from MRDiffusionLib.imaging.volume import to_image
 from MRDiffusionLib.physics.kspace import resize_image
+from MRDiffusionLib.simulation.cohort import Options, patient_volumes, real_anatomy, simulate
+from MRDiffusionLib.simulation.sunnybrook import read_slices
 
 SAMPLE_DATA = Path(__file__).resolve().parents[1] / "MRDiffusion" / "Resources" / "SampleData"
 
@@ -51,16 +57,32 @@ def at_resolution(image: sitk.Image, matrix: tuple[int, int]) -> sitk.Image:
     return result
 
 
+HEART, HEART_SEED = "SCD0000401", 99
+"""The seed gives an acute infarct of the anterior wall."""
+
+
+def heart(cine: Path) -> dict[str, sitk.Image]:
+    """File name to volume of the simulated patient, int16."""
+    stack = read_slices(cine)[HEART]
+    spacing = (stack[0].spacing_mm, 10.0)
+    patient = simulate(real_anatomy(stack), HEART_SEED, Options(infarct=1, acute=1), spacing, HEART)
+    volumes = patient_volumes(patient)
+    names = {"cardiac-bssfp": "bSSFP", "cardiac-t2": "T2", "cardiac-lge": "LGE"}
+    return {name: sitk.Cast(to_image(volumes[sequence]), sitk.sitkInt16) for name, sequence in names.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("volume", type=Path, help="sub-53_T1w.nii.gz")
+    parser.add_argument("cine", type=Path, help="Sunnybrook images with contours (docs/data.md)")
     parser.add_argument("--out", type=Path, default=SAMPLE_DATA)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     reference = at_resolution(some_slices(options.volume), REFERENCE)
     low = at_resolution(sitk.Cast(reference, sitk.sitkFloat32), LOW)
     sums = []
-    for name, image in (("brain-t1-reference", reference), ("brain-t1-low-resolution", low)):
+    images = {"brain-t1-reference": reference, "brain-t1-low-resolution": low, **heart(options.cine)}
+    for name, image in images.items():
         path = options.out / f"{name}.nii.gz"
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=9)
         sums.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")

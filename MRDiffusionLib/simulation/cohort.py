@@ -38,7 +38,17 @@ MYOPS_LABELS = {
 }
 """Labels of MyoPS 2020. Blood outside the ventricles has none."""
 
-SHORT_AXIS = (0.712, -0.308, -0.631, 0.701, 0.268, 0.661, -0.034, -0.913, 0.406)
+SHORT_AXIS = (
+    0.712208322,
+    -0.307564949,
+    -0.631001671,
+    0.701132471,
+    0.267830689,
+    0.660817661,
+    -0.034242738,
+    -0.913055597,
+    0.406395018,
+)
 """Direction of a short-axis stack from apex to base (that of SCD0000301), LPS: nominal, as the contoured slices of most
 patients come without theirs."""
 
@@ -187,15 +197,20 @@ def _write(out: Path, part: str, number: int, patient: Patient) -> str:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{error.filename} cannot be made ({error.strerror})", "Choose another folder") from error
-    within, between = patient.spacing_mm
-    geometry = Geometry(
-        size=(MATRIX, MATRIX, len(patient.labels)),
-        spacing=(within, within, between),
-        origin=(0.0, 0.0, 0.0),
-        direction=SHORT_AXIS,
-    )
-    for sequence, image in patient.images.items():
-        volume = Volume(image[::-1].astype(np.float32), geometry)
-        write_volume(volume, images / f"{name}_{FILE_NAMES[sequence]}.nii.gz")
-    write_volume(Volume(patient.labels[::-1].astype(np.float32), geometry), labels / f"{name}_gd.nii.gz")
+    volumes = patient_volumes(patient)
+    for sequence, ending in FILE_NAMES.items():
+        write_volume(volumes[sequence], images / f"{name}_{ending}.nii.gz")
+    write_volume(volumes["labels"], labels / f"{name}_gd.nii.gz")
     return name
+
+
+def patient_volumes(patient: Patient) -> dict[str, Volume]:
+    """The series and 'labels' of a patient in space: a short-axis stack from apex to base around the origin."""
+    within, between = patient.spacing_mm
+    size, spacing = (MATRIX, MATRIX, len(patient.labels)), (within, within, between)
+    direction = np.array(SHORT_AXIS).reshape(3, 3)
+    corner = -direction @ ((np.array(size) - 1) / 2 * spacing)
+    x, y, z = (float(value) for value in corner)
+    geometry = Geometry(size, spacing, (x, y, z), SHORT_AXIS)
+    stacks = {**patient.images, "labels": patient.labels}
+    return {name: Volume(stack[::-1].astype(np.float32), geometry) for name, stack in stacks.items()}
