@@ -46,6 +46,7 @@ from MRDiffusionLib.settings import SynthesisSettings, settings_to
 from MRDiffusionLib.tasks.conditions import Conditions
 from MRDiffusionLib.tasks.device import faster_precision, resolve_device
 from MRDiffusionLib.tasks.models import PackCache, Synthesiser
+from MRDiffusionLib.tasks.slicewise import chunks
 from MRDiffusionLib.tasks.synthesis import Guided, check, sample_slices
 from MRDiffusionLib.training.config import config_from, read_config
 from MRDiffusionLib.training.export import pack_from_checkpoint
@@ -75,8 +76,9 @@ class Patient:
 
     @property
     def middle(self) -> int:
-        """The slice that stands for the patient in the costly sets."""
-        return len(self.images) // 2
+        """The slice that stands for the patient in the costly sets; without labels, which may be of two examinations
+        one after the other, the slice that shows most."""
+        return len(self.images) // 2 if self.labels.any() else int((self.images > 0.05).sum((1, 2, 3)).argmax())
 
     @property
     def seed(self) -> int:
@@ -106,7 +108,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows under their names in the tables, and whether they run on all slices or on each patient's middle one."""
+    """Rows under their names in the tables, and whether they run on all slices or on one of each patient (`Patient.middle`)."""
 
     title: str
     rows: list[tuple[str, Row]]
@@ -365,7 +367,9 @@ class Study:
                 check(row.chosen, given.roles, model)
                 inputs = dict.fromkeys(given.roles, "-")
                 request = Request("synthesis", model.info.name, inputs, row.chosen, patient.seed, batch=self.batch)
-                made = sample_slices(given, numbers, model, request)
+                # A batch at a time: the start of all slices is computed for each batch.
+                together = chunks(numbers, row.chosen.samples, self.batch)
+                made = torch.cat([sample_slices(given, chunk, model, request) for chunk in together])
         return ((made.float() + 1) / 2).cpu().numpy()
 
     def _scores(self, row: Row, patient: Patient, number: int, samples: NDArray[np.float32]) -> dict[str, Any]:

@@ -135,11 +135,11 @@ def grid_of_scales(study: Study, part: Part) -> Figure:
         axis.axis("off")
     for axis, name in zip(axes[:, count], (down, across, target)):
         image = patient.images[patient.middle, study.sequences.index(name)]
-        show(axis, _cut(patient, image), f"given {name}" if name != target else f"true {name}", "", 1.0)
+        show(axis, _cut(patient, image), "", f"given {name}" if name != target else f"true {name}", 1.0)
     figure.suptitle(
         f"{_data(study)}: {target} over the guidance scales of {down} and {across}, one sample", fontsize=10
     )
-    figure.tight_layout(pad=0.3, rect=(0.02, 0, 1, 0.99))
+    figure.tight_layout(pad=0.3, rect=(0.02, 0, 1, 0.985))
     return figure
 
 

@@ -83,6 +83,10 @@ def table(titles: list[str], rows: list[list[str]]) -> Iterator[str]:
     yield ""
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def spread(values: Values, digits: int) -> str:
     """Mean ± standard deviation over the patients that have a value."""
     known = values[np.isfinite(values)]
@@ -119,7 +123,9 @@ def _main(study: Study, parts: list[Part]) -> Iterator[str]:
     for kind in ["", *(kinds if len(kinds) > 1 else [])]:
         chosen = [replace(part, patients=[p for p in everybody if kind in ("", p.kind)]) for part in parts]
         count = sum(len(chosen[0].slices(p)) for p in chosen[0].patients)
-        who = f"{kind or 'all test patients'} ({len(chosen[0].patients)} patients, {count} slices)"
+        who = (
+            f"{kind or 'all test patients'} ({counted(len(chosen[0].patients), 'patient')}, {counted(count, 'slice')})"
+        )
         for region in known_regions(study, chosen[0]):
             yield from _comparison(study, chosen, f"{who}, {region if region == 'whole' else 'inside the ' + region}")
     yield from _copied(study, parts)
@@ -182,8 +188,11 @@ def _differences(study: Study, parts: list[Part], region: str) -> Iterator[str]:
 
 def _ablations(study: Study, parts: list[Part]) -> Iterator[str]:
     first = parts[0]
-    yield f"On the middle slice of each patient: {', '.join(f'{p.name} {p.middle}' for p in first.patients)}."
-    yield "Nested and averaged guidance are the same where the scales are equal. Seconds: a slice, all samples."
+    named = ", ".join(f"{p.name} {p.middle}" for p in first.patients)
+    yield (
+        f"On one slice of each patient: {named}. Nested and averaged guidance are the same where the scales are equal. "
+        "Seconds: a slice, all samples."
+    )
     yield ""
     for part in parts:
         own = study.rows(part)
@@ -285,7 +294,7 @@ def _hallucination(study: Study, parts: list[Part]) -> Iterator[str]:
     for kind in ("all", "acute", "old", "none"):
         chosen = [i for i, t in enumerate(truths) if kind in ("all", t["kind"])]
         if chosen:
-            yield f"### Scar volume: {kind} ({len(chosen)} patients)"
+            yield f"### Scar volume: {kind} ({counted(len(chosen), 'patient')})"
             yield ""
             rows = [[line[0], *_agreement(study, part, line, chosen)] for line in lines]
             heads = ["true (ml)", "synthetic (ml)", "bias (ml)", "limits of agreement (ml)", "r", "Dice"]
