@@ -108,7 +108,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows under their names in the tables, and whether they run on all slices or on one of each patient (`Patient.middle`)."""
+    """Rows under their names in the tables, on all slices or on one of each patient (`Patient.middle`)."""
 
     title: str
     rows: list[tuple[str, Row]]
