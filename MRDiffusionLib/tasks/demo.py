@@ -1,4 +1,4 @@
-"""The demonstration: the shipped sample super-resolved, with a picture and a table. A request like any other."""
+"""The demonstration of super-resolution: the shipped brain, with a picture and a table. A request like any other."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def main(
     Raises:
         UserError: no sample (the package was installed without its source tree), no such pack, no room to write.
     """
-    folder = _folder(Path(folder))
-    low_path, reference_path = _sample("brain-t1-low-resolution.nii.gz"), _sample("brain-t1-reference.nii.gz")
+    folder = make_folder(Path(folder))
+    low_path, reference_path = sample_path("brain-t1-low-resolution.nii.gz"), sample_path("brain-t1-reference.nii.gz")
     low, reference = read_volume(low_path), read_volume(reference_path)
     single, mean = _runs(_request(low_path, pack, steps), len(low.array), progress)
     images = {
@@ -77,7 +77,7 @@ def main(
     scores = {name: score(reference.array, image) for name, image in images.items()}
     text, path = table(scores, mean, len(low.array)), folder / "superresolution.png"
     _write(folder, mean, scores)
-    _write_text(folder / "superresolution.md", text)
+    write_text(folder / "superresolution.md", text)
     picture(path, low, images, mean.volumes["standard_deviation"].array, reference)
     return Demonstration(scores, text, path, mean.warnings)
 
@@ -142,7 +142,7 @@ def picture(path: Path, low: Volume, images: Mapping[str, Array], deviation: Arr
             axis.imshow(shown, cmap=colours, vmin=0, vmax=high, interpolation="nearest")
             axis.axis("off")
             if synthetic:
-                _mark(axis)
+                mark(axis)
         axes[0, column].set_title(title, color="white", fontsize=9)
     try:
         figure.savefig(path, dpi=150, facecolor="black")
@@ -150,7 +150,8 @@ def picture(path: Path, low: Volume, images: Mapping[str, Array], deviation: Arr
         raise StorageError(f"{path} cannot be written ({error.strerror})", "Free some space") from error
 
 
-def _mark(axis: Axes) -> None:
+def mark(axis: Axes) -> None:
+    """SYNTHETIC on a picture."""
     box = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
     axis.text(0.03, 0.03, "SYNTHETIC", color="yellow", fontsize=7, transform=axis.transAxes, bbox=box)
 
@@ -176,7 +177,8 @@ def _runs(request: Request, slices: int, progress: OnProgress | None) -> tuple[R
     return run(request, cache=cache, progress=part(0)), run(several, cache=cache, progress=part(slices))
 
 
-def _sample(name: str) -> Path:
+def sample_path(name: str) -> Path:
+    """A file of the shipped sample. Raises InputError where it is missing."""
     path = SAMPLE_DATA / name
     if not path.is_file():
         raise InputError(
@@ -186,7 +188,8 @@ def _sample(name: str) -> Path:
     return path
 
 
-def _folder(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """The folder, made if it is not there. Raises StorageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,10 +201,11 @@ def _write(folder: Path, result: Result, scores: Mapping[str, Any]) -> None:
     for role, volume in result.volumes.items():
         write_volume(volume, folder / f"{role}.nii.gz")
     record = {**result.provenance, "measurements": result.measurements, "scores": scores}
-    _write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+    write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Raises StorageError."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

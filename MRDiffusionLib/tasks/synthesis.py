@@ -5,6 +5,7 @@ Seed 001 (Xie et al., "CMRDiff: Multi-sequence CMR synthesis", Proc. ISMRM 2024,
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -161,12 +162,12 @@ def sample_slices(
         seeds = [stream_seed(request.seed, numbers[row], k) for row, k in part]
         draw = SampleNoise(seeds, guided.latents.shape[2:], device)
         if settings.start != "noise" and settings.strength == 0:
-            images.append(model.network.decode(guided.start()[rows]).clamp(-1, 1))
+            images.append(model.network.decode(guided.start[rows]).clamp(-1, 1))
             continue
         gammas = step_gammas(model.schedule, settings.steps, settings.strength if settings.start != "noise" else 1.0)
         z = draw()
         if settings.start != "noise":
-            z = partial_start(guided.start()[rows], z, gammas[0])
+            z = partial_start(guided.start[rows], z, gammas[0])
         callback = _Callback(part, model, on_step, show)
         denoise = Denoiser(guided.of(rows), model.info.prediction)
         with torch.no_grad():
@@ -200,6 +201,7 @@ class Guided:
         scales = dict(settings.scales)
         self.scales = [scales.get(role, 1.0) for role in given.roles]
 
+    @functools.cached_property
     def start(self) -> Tensor:
         """The latents that sampling starts from, (slices, C, h, w)."""
         if self.settings.start != "regression":

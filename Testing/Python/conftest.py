@@ -105,3 +105,47 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("MRDIFFUSION_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def tiny_synthesis_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthesis pack of bSSFP, T2 and LGE with random weights, 32x32 pixels of 2 mm."""
+    import torch
+
+    from MRDiffusionLib.networks.cmrdiff import CMRDiff
+    from MRDiffusionLib.packs.weights import write_pack
+
+    sequences = ("bSSFP", "T2", "LGE")
+    unet = {"channels": [16, 32], "num_res_blocks": [1, 1], "head_channels": 16, "norm_groups": 8}
+    described = {
+        "autoencoder": {"channels": [16, 16], "latent_channels": 3, "num_res_blocks": 1, "norm_groups": 8},
+        "denoiser": {**unet, "fold": 2},
+        "features": {"channels": 16, "matrix": [32, 32]},
+        "regression": {**unet, "fold": 2},
+    }
+    torch.manual_seed(0)
+    network = CMRDiff(sequences=3, **described, gamma_min=-12.0, gamma_max=6.0)
+    for parameter in network.parameters():  # MONAI begins some of them at zero, and a condition would not matter
+        torch.nn.init.normal_(parameter, std=0.05)
+    info = {
+        "name": "tiny",
+        "version": "0",
+        "title": "random weights",
+        "task": "synthesis",
+        "roles": list(sequences),
+        "matrix": [32, 32],
+        "pixel_size_mm": [2.0, 2.0],
+        "prediction": "v",
+        "network": described,
+        "schedule": {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0},
+        "normalisation": {"percentile": 99.5, "value": 0.9},
+        "domain": {"plane": "any", "median": {}},
+        "training_data": "none",
+        "licence": "Apache-2.0",
+        "quality": {},
+        "intended_use": "tests",
+        "limits": [],
+    }
+    folder = tmp_path_factory.mktemp("packs") / "tiny"
+    write_pack(folder, info, network.state_dict(), "card", "licence")
+    return folder

@@ -41,3 +41,13 @@ def test_benchmark_gives_json_and_a_table(tiny_pack: Path, tmp_path: Path) -> No
     two = run("table.py", str(file), str(tmp_path / "other.json"))
     assert "| | this machine | other |" in two
     assert two.count(" - |") >= 10
+
+
+def test_benchmark_of_synthesis_gives_json_and_a_table(tiny_synthesis_pack: Path, tmp_path: Path) -> None:
+    file = tmp_path / "benchmark.json"
+    pack = ("--pack", str(tiny_synthesis_pack))
+    printed = run("synthesis.py", *pack, "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
+    measured = json.loads(file.read_text())
+    assert measured["volume"]["bf16"]["seconds"] > measured["volume"]["preview_seconds"] > 0
+    assert measured["memory"]["ratio_less_arrays"] < 1.2
+    assert "| A step: three branches (ms) |" in printed

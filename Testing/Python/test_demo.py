@@ -13,7 +13,8 @@ from PIL import Image
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.volume import read_volume
 from MRDiffusionLib.request import Progress
-from MRDiffusionLib.tasks import demo
+from MRDiffusionLib.settings import SynthesisSettings
+from MRDiffusionLib.tasks import demo, demo_synthesis
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,3 +78,23 @@ def test_low_resolution_sample_lies_where_the_reference_lies() -> None:
     for axis in (1, 2):
         for pixels in (-1, 1):
             assert np.corrcoef(np.roll(filled, pixels, axis).ravel(), reference.array.ravel())[0, 1] < aligned - 0.005
+
+
+def test_demo_of_synthesis_writes_picture_table_and_volumes(tiny_synthesis_pack: Path, tmp_path: Path) -> None:
+    settings = SynthesisSettings(target="LGE", steps=2, samples=2)
+    shown = demo_synthesis.main(tmp_path, pack=str(tiny_synthesis_pack), settings=settings)
+    assert list(shown.scores) == ["one-pass regression", "one sample", "mean of 2"]
+    assert "simulated" in shown.table and "SYNTHETIC" in shown.table
+    assert (tmp_path / "synthesis.md").read_text() == shown.table
+    record = json.loads((tmp_path / "synthesis.json").read_text())
+    assert record["synthetic"] is True and record["request"]["settings"]["target"] == "LGE"
+    picture = np.asarray(Image.open(shown.picture).convert("RGB"))
+    yellow = ((picture == (255, 255, 0)).all(-1)).any(0)
+    # Given images at the left and the truth at the right are not marked.
+    assert not yellow[: len(yellow) // 4].any() and not yellow[-len(yellow) // 8 :].any() and yellow.any()
+    # What the demonstration calls the truth lies where the result lies.
+    given, truth = demo_synthesis._on_grid(
+        {"bSSFP": str(demo.SAMPLE_DATA / "cardiac-bssfp.nii.gz"), "LGE": str(demo.SAMPLE_DATA / "cardiac-lge.nii.gz")},
+        read_volume(tmp_path / "synthesis.nii.gz"),
+    )
+    assert given["bSSFP"].shape == truth.shape == read_volume(tmp_path / "synthesis.nii.gz").array.shape

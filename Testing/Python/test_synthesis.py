@@ -9,55 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from MRDiffusionLib import tasks
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
-from MRDiffusionLib.networks.cmrdiff import CMRDiff
-from MRDiffusionLib.packs.weights import write_pack
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import SynthesisSettings
 
-SEQUENCES = ("bSSFP", "T2", "LGE")
-UNET = {"channels": [16, 32], "num_res_blocks": [1, 1], "head_channels": 16, "norm_groups": 8}
-NETWORK = {
-    "autoencoder": {"channels": [16, 16], "latent_channels": 3, "num_res_blocks": 1, "norm_groups": 8},
-    "denoiser": {**UNET, "fold": 2},
-    "features": {"channels": 16, "matrix": [32, 32]},
-    "regression": {**UNET, "fold": 2},
-}
 OBLIQUE = (0.6, 0.0, 0.8, 0.0, 1.0, 0.0, -0.8, 0.0, 0.6)
 
 
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = CMRDiff(sequences=3, **NETWORK, gamma_min=-12.0, gamma_max=6.0)
-    for parameter in network.parameters():  # MONAI begins some of them at zero, and a condition would not matter
-        torch.nn.init.normal_(parameter, std=0.05)
-    info = {
-        "name": "tiny",
-        "version": "0",
-        "title": "random weights",
-        "task": "synthesis",
-        "roles": list(SEQUENCES),
-        "matrix": [32, 32],
-        "pixel_size_mm": [2.0, 2.0],
-        "prediction": "v",
-        "network": NETWORK,
-        "schedule": {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0},
-        "normalisation": {"percentile": 99.5, "value": 0.9},
-        "domain": {"plane": "any", "median": {}},
-        "training_data": "none",
-        "licence": "Apache-2.0",
-        "quality": {},
-        "intended_use": "tests",
-        "limits": [],
-    }
-    folder = tmp_path_factory.mktemp("packs") / "tiny"
-    write_pack(folder, info, network.state_dict(), "card", "licence")
-    return folder
+@pytest.fixture
+def pack(tiny_synthesis_pack: Path) -> Path:
+    return tiny_synthesis_pack
 
 
 @pytest.fixture
