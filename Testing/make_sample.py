@@ -3,9 +3,9 @@
     .venv/bin/python Testing/make_sample.py sub-53_T1w.nii.gz data/cardiac_cine [--out MRDiffusion/Resources/SampleData]
 
 Brain, subject 53. The volume is skull-stripped, 288x288x181 voxels of 0.868x0.868x1 mm. Kept are 12 slices of 1 mm, 5
-mm apart; of each the middle 256x256 pixels (222 mm), as in the training images, mirrored in the plane so that anterior is
-up. The reference is the centre 128x128 of its k-space, the low-resolution image the centre 64x64 of the reference's,
-both as magnitude. The low-resolution volume is therefore SIMULATED: no scanner measured it.
+mm apart; of each the middle 256x256 pixels (222 mm), as in the training images, mirrored in the plane so that anterior
+is up. The reference is the centre 128x128 of its k-space, the low-resolution image the centre 64x64 of the
+reference's, both as magnitude. The low-resolution volume is therefore SIMULATED: no scanner measured it.
 
 Heart, SCD0000401, which no pack was trained on. The bSSFP images are real; T2 and LGE are SIMULATED, with an infarct
 that this person does not have. Orientation and position are nominal.
