@@ -36,6 +36,7 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--modelled", type=_whole, nargs=2, default=[24, 8], metavar="N", help="modelled ones: training, test [24 8]"
     )
     parser.add_argument("--seed", type=_whole, default=0, help="the same seed gives the same patients [default 0]")
+    parser.add_argument("--infarct", type=_share, default=0.85, help="share of patients with one [default 0.85]")
     parser.add_argument("--stir", action="store_true", help="T2 as STIR instead of T2-prepared bSSFP")
     parser.add_argument("--psir", action="store_true", help="phase-sensitive LGE instead of the magnitude")
 
@@ -85,7 +86,7 @@ def simulate(options: argparse.Namespace) -> None:
         repeats=options.repeats,
         modelled=tuple(options.modelled),
         seed=options.seed,
-        options=Options(stir=options.stir, phase_sensitive=options.psir),
+        options=Options(infarct=options.infarct, stir=options.stir, phase_sensitive=options.psir),
     )
     print(f"wrote {options.out}: simulated patients, not for diagnosis")
 
@@ -175,6 +176,12 @@ def _whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[01](\.[0-9]{1,6})?", text) or float(text) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return float(text)
 
 
 def _millimetres(text: str) -> float:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from MRDiffusionLib.cli import main
 from MRDiffusionLib.errors import InputError, StorageError
 from MRDiffusionLib.imaging.volume import read_volume
 from MRDiffusionLib.simulation.anatomy import LABELS, NUMBER, Anatomy, polar, window
@@ -280,3 +281,9 @@ def test_a_contour_is_filled_where_it_lies() -> None:
     square = filled(np.array([(10, 20), (30, 20), (30, 25), (10, 25)]), (40, 50))
     rows, columns = np.nonzero(square)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 25, 10, 30)
+
+
+def test_a_cohort_of_healthy_hearts_has_no_scar(tmp_path: Path) -> None:
+    assert main(["simulate", str(tmp_path / "out"), "--modelled", "1", "0", "--infarct", "0"]) == 0
+    labels = read_volume(tmp_path / "out/train25_myops_gd/myops_training_101_gd.nii.gz").array
+    assert {200, 500, 600} <= set(np.unique(labels).tolist()) and not np.isin(labels, [1220, 2221]).any()
