@@ -98,7 +98,7 @@ class SynthesisJob:
             raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
         self.pool = Pool(augmented_copies(slices, config), self.autoencoder)
         # The held-out slices are scaled as the training ones.
-        self.held_out = Pool((from_grey(held_out.images), held_out.region), self.autoencoder, scale=False)
+        self.held_out = Pool(held_out, self.autoencoder, scale=False)
         self.model = SynthesisModel(unet, features, self.autoencoder)
         self.description = {
             "task": config.task,
@@ -202,21 +202,15 @@ class Pool:
         heat: (N, h, w) float16, with the blur of the default `Heatmap`.
     """
 
-    def __init__(self, slices: tuple[Tensor, Tensor], autoencoder: Autoencoder, scale: bool = True) -> None:
-        images, region = slices
-        self.images = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        latents = [_encoded(autoencoder, part) for part in from_grey_parts(self.images)]
-        unscaled = torch.cat(latents)
+    def __init__(self, slices: Slices, autoencoder: Autoencoder, scale: bool = True) -> None:
+        self.images = slices.images
+        unscaled = torch.cat([_encoded(autoencoder, from_grey(part)) for part in self.images.split(16)])
         if scale:
             autoencoder.set_scale(unscaled.flatten(0, 1))
         mean, std = autoencoder.mean.view(1, 1, -1, 1, 1), autoencoder.std.view(1, 1, -1, 1, 1)
         self.latents = ((unscaled - mean) / std).half()
-        self.heat = heat(region, autoencoder.factor, Heatmap().smooth).half()
-
-
-def from_grey_parts(images: Tensor, size: int = 16) -> list[Tensor]:
-    """uint8 images (N, S, H, W) in parts, each in [-1, 1]."""
-    return [from_grey(part) for part in images.split(size)]
+        parts = slices.region.split(256)
+        self.heat = torch.cat([heat(part, autoencoder.factor, Heatmap().smooth).half() for part in parts])
 
 
 @torch.no_grad()
@@ -228,18 +222,18 @@ def _encoded(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     return mu.float().cpu().unflatten(0, images.shape[:2])
 
 
-def augmented_copies(slices: Slices, config: PairedConfig) -> tuple[Tensor, Tensor]:
-    """Images (N copies, S, H, W) in [-1, 1] and regions: the slices as they are, then `copies - 1` changed ones."""
-    images, regions = [from_grey(slices.images)], [slices.region]
+def augmented_copies(slices: Slices, config: PairedConfig) -> Slices:
+    """The slices as they are, then `copies - 1` changed ones of each."""
+    images, regions = [slices.images], [slices.region]
     for copy in range(1, config.copies):
         generator = torch.Generator().manual_seed(stream_seed(config.seed, POOL_NOISE, copy))
         for part in torch.arange(len(slices)).split(64):
             changed, region = augmented(
                 Slices(slices.images[part], slices.region[part]), config.augmentation, generator
             )
-            images.append(changed)
+            images.append(((changed + 1) * 127.5).round().to(torch.uint8))
             regions.append(region)
-    return torch.cat(images), torch.cat(regions)
+    return Slices(torch.cat(images), torch.cat(regions))
 
 
 def trained_autoencoder(checkpoint: str | Path) -> Autoencoder:
