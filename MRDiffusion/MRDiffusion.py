@@ -28,12 +28,14 @@ class MRDiffusion(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["MRDiffusion contributors"]
         parent.helpText = _(
-            "Super-resolves MR volumes with a generative diffusion model that is guided by the measured centre of "
-            "k-space. (Diffusion here is the generative model, not diffusion-weighted imaging.) "
+            "Makes a sequence that was not acquired from others of the same examination (Synthesize), or a volume with "
+            "smaller pixels from one of low resolution (Super-resolve), with generative diffusion models. "
+            "(Diffusion here is the generative model, not diffusion-weighted imaging.) "
             "Results are computed, marked SYNTHETIC, and not for diagnosis."
         )
         parent.acknowledgementText = _(
-            "After Jiang, Gao, Sun: MR image super-resolution via a variational diffusion model, ISMRM 2023, 0163."
+            "After Xie et al.: CMRDiff: Multi-sequence CMR synthesis, ISMRM 2024, 0384; and Jiang, Gao, Sun: MR image "
+            "super-resolution via a variational diffusion model, ISMRM 2023, 0163."
         )
         find_library()
         self.mark = None
@@ -57,8 +59,7 @@ class MRDiffusionWidget(ScriptedLoadableModuleWidget):
         slicer.modules.MRDiffusionInstance.markViews()  # where the module was loaded after the start
         self.logic = MRDiffusionLogic()
         self.panel = Panel(self.logic.getParameterNode, Path(self.resourcePath("")))
-        self.layout.addWidget(self.panel.widget)
-        self.layout.addStretch(1)
+        self.layout.addWidget(self.panel.widget, 1)
 
     def enter(self):
         self.panel.enter()

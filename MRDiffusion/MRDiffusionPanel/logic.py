@@ -6,6 +6,7 @@ No widget and no Qt: the worker is handed in, so a test or a script brings its o
 from __future__ import annotations
 
 import enum
+import re
 import shutil
 import time
 import traceback
@@ -14,15 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from MRDiffusionLib.errors import UserError
-from MRDiffusionLib.request import Request
 from MRDiffusionLib.worker.folder import PrivateFolder
 
 from . import nodes
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
-
-ROLE = "low_resolution"
 
 
 class State(enum.Enum):
@@ -67,14 +65,14 @@ class _Job:
     id: str
     folder: Path
     parameters: Parameters
-    input_name: str
+    names: dict[str, str]
     scene: Any
     started: float = field(default_factory=time.monotonic)
     observers: list[int] = field(default_factory=list)
 
 
 class Logic:
-    """Runs super-resolution.
+    """Runs the tasks.
 
     Attributes:
         state, message, details: what happens, for a person; `details` is a log for a failure.
@@ -120,26 +118,20 @@ class Logic:
             id=str(self._count),
             folder=self._folder.path / f"run-{self._count}",
             parameters=parameters,
-            input_name=parameters.input_volume.GetName(),
-            scene=parameters.input_volume.GetScene(),
+            names={role: volume.GetName() for role, volume in parameters.inputs.items()},
+            scene=parameters.first.GetScene(),
         )
         self._job = job
         job.folder.mkdir()
-        path = job.folder / f"{ROLE}.nrrd"
-        nodes.export_volume(parameters.input_volume, path)
+        files = {role: job.folder / _file_name(n, role) for n, role in enumerate(parameters.inputs)}
+        for role, path in files.items():
+            nodes.export_volume(parameters.inputs[role], path)
         for event, slot in (
             (job.scene.StartCloseEvent, self._on_scene_closes),
             (job.scene.NodeRemovedEvent, self._on_node_removed),
         ):
             job.observers.append(job.scene.AddObserver(event, slot))
-        request = Request(
-            task="superresolution",
-            pack=parameters.pack_name,
-            inputs={ROLE: str(path)},
-            settings=parameters.settings,
-            seed=parameters.seed,
-            device=parameters.device,
-        )
+        request = parameters.request({role: str(path) for role, path in files.items()})
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
         self._worker.send({"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)})
 
@@ -205,14 +197,18 @@ class Logic:
 
     def _add_results(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
         parameters, provenance = job.parameters, message["provenance"]
-        # The file was a copy in a private folder; the node is what a person can find again.
-        provenance["request"]["inputs"] = {ROLE: job.input_name}
+        # The files were copies in a private folder; the nodes are what a person can find again.
+        provenance["request"]["inputs"] = dict(job.names)
         volumes = {role: Path(path) for role, path in message["volumes"].items()}
-        names = {
-            role: nodes.result_name(job.input_name, role, parameters.settings, parameters.seed) for role in volumes
-        }
+        first = next(iter(job.names.values()))
         return nodes.add_results(
-            job.scene, volumes, names, parameters.input_volume, provenance, message["measurements"]
+            job.scene,
+            volumes,
+            {role: parameters.result_name(role, first) for role in volumes},
+            list(parameters.inputs.values()),
+            provenance,
+            message["measurements"],
+            parameters.keeps_contrast,
         )
 
     def _on_worker_ended(self, message: str, hint: str, details: str) -> None:
@@ -226,8 +222,9 @@ class Logic:
 
     def _on_node_removed(self, *_arguments: Any) -> None:
         job = self._job
-        if job is not None and job.parameters.input_volume.GetScene() is None:
-            self.cancel(_("Stopped, because {name} was deleted").format(name=job.input_name))
+        for role, volume in job.parameters.inputs.items() if job is not None else ():
+            if volume.GetScene() is None:
+                self.cancel(_("Stopped, because {name} was deleted").format(name=job.names[role]))
 
     def _stopped(self) -> None:
         self._end_job()
@@ -248,6 +245,11 @@ class Logic:
         self.state, self.message, self.details = state, message, details
         self.fraction = self.fraction if fraction is None else fraction
         self.changed.emit()
+
+
+def _file_name(number: int, role: str) -> str:
+    """Names the sequence, as the worker's messages may name the file."""
+    return f"{number}-{re.sub('[^A-Za-z0-9_-]', '_', role)}.nrrd"
 
 
 def _sentence(message: str, hint: str) -> str:

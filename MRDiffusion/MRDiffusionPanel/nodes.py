@@ -12,7 +12,6 @@ from typing import Any
 import slicer
 
 from MRDiffusionLib.errors import InputError, StorageError
-from MRDiffusionLib.settings import SuperResolutionSettings
 
 from .text import _
 
@@ -48,25 +47,14 @@ def import_volume(path: Path, name: str) -> Any:
     return node
 
 
-def result_name(input_name: str, role: str, settings: SuperResolutionSettings, seed: int) -> str:
-    """`SYNTHETIC SR of brain | 128x128, lambda 1.0, projection | seed 7`; several samples and the role are named too.
-
-    SYNTHETIC comes first: Slicer cuts long names in the middle.
-    """
-    rows, columns = settings.matrix
-    kind = "SR" if role == "result" else f"SR {role.replace('_', ' ')}"
-    drawn = f"seed {seed}" if settings.samples == 1 else f"seed {seed}, {settings.samples} samples"
-    chosen = f"{rows}x{columns}, lambda {round(settings.weight, 3)}, {settings.method}"
-    return f"SYNTHETIC {kind} of {input_name} | {chosen} | {drawn}"
-
-
 def add_results(
     scene: Any,
     volumes: dict[str, Path],
     names: dict[str, str],
-    beside: Any,
+    inputs: list[Any],
     provenance: dict[str, Any],
     measurements: dict[str, Any],
+    keeps_contrast: bool = True,
 ) -> dict[str, Any]:
     """Add the volumes of one run to the scene.
 
@@ -74,9 +62,11 @@ def add_results(
         scene: vtkMRMLScene.
         volumes: role to NRRD file.
         names: role to node name.
-        beside: the input's node: its transform, display and folder are taken over. It is not changed.
+        inputs: nodes that the run was given. Transform and folder of the first are taken over; none is changed.
         provenance: kept with every node.
         measurements: kept with every node.
+        keeps_contrast: whether the result looks like the first input and takes over its display; otherwise window and
+            level are found in the result.
 
     Returns:
         Role to node.
@@ -87,17 +77,19 @@ def add_results(
     read = {role: import_volume(path, names[role]) for role, path in volumes.items()}
     if scene.GetUndoFlag():
         scene.SaveStateForUndo()
-    nodes = {}
+    nodes, beside = {}, inputs[0]
     for role, volume in read.items():
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
         _mark(volume, role, provenance, measurements)
         node = nodes[role] = scene.AddNode(volume)
-        node.SetNodeReferenceID(INPUT_REFERENCE, beside.GetID())
+        for each in inputs:
+            node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
         node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
         if role == "result":
-            copy_display(beside, node)
+            if keeps_contrast:
+                copy_display(beside, node)
         elif scene.GetNodeByID(DEVIATION_COLOURS) is not None:
             node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
         file_in_folder(scene, node, beside)

@@ -1,13 +1,13 @@
-"""The widgets: they show the parameter node and the logic's state, and pass clicks on."""
+"""The frame of the panel: scene, tasks, models, state and run. The rows of a task are in `tasks`."""
 
 from __future__ import annotations
 
-import html
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 import slicer.util
 import vtk
@@ -15,47 +15,17 @@ from slicer.util import VTKObservationMixin
 
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
-from MRDiffusionLib.settings import SuperResolutionSettings, info_of
 
 from . import dependencies, nodes, views
+from .form import Form, align
 from .logic import Logic, State
-from .parameter_node import ESTIMATED, LARGEST_SEED, capture
+from .parameter_node import LARGEST_SEED
 from .parameters import Parameters
+from .sentences import notes_text, pack_text
+from .tasks import SECTIONS
+from .tasks.section import Section
 from .text import _
 from .worker import WorkerProcess
-
-SAMPLE = "SampleData/brain-t1-low-resolution.nii.gz"
-
-BOUND = {
-    "inputVolume": "inputSelector",
-    "rows": "rowsBox",
-    "columns": "columnsBox",
-    "weight": "weightSlider",
-    "method": "methodList",
-    "sampler": "samplerList",
-    "steps": "stepsBox",
-    "eta": "etaSlider",
-    "strength": "strengthSlider",
-    "noise": "noiseBox",
-    "samples": "samplesBox",
-    "seed": "seedBox",
-    "newSeed": "newSeedBox",
-    "device": "deviceList",
-}
-"""Parameter to the widget that is bound to it both ways."""
-
-EXPLAINED = {
-    "matrix": ("matrixLabel", "rowsBox", "columnsBox"),
-    "weight": ("weightLabel", "weightSlider"),
-    "method": ("methodLabel", "methodList"),
-    "sampler": ("samplerLabel", "samplerList"),
-    "steps": ("stepsLabel", "stepsBox"),
-    "eta": ("etaLabel", "etaSlider"),
-    "strength": ("strengthLabel", "strengthSlider"),
-    "noise": ("noiseLabel", "noiseBox"),
-    "samples": ("samplesLabel", "samplesBox"),
-}
-"""Setting to its label and widgets, which get the setting's name and tool tip."""
 
 
 class Panel(VTKObservationMixin):
@@ -66,6 +36,11 @@ class Panel(VTKObservationMixin):
         resources: the module's folder of resources.
         logic: runs; by default with the computing process.
         packs: lists the packs on offer; by default those that are installed.
+
+    Attributes:
+        ui: widgets of the .ui file by name.
+        widgets: widgets that are bound to a parameter, by its name.
+        sections: task to its rows.
     """
 
     def __init__(
@@ -77,41 +52,52 @@ class Panel(VTKObservationMixin):
     ) -> None:
         super().__init__()
         self._get_parameter_node, self._list_packs = get_parameter_node, packs or list_packs
-        self._sample = resources / SAMPLE
+        self._samples = resources / "SampleData"
         self.logic = logic or Logic(WorkerProcess())
         self.widget = slicer.util.loadUI(str(resources / "UI" / "MRDiffusion.ui"))
         self.ui = slicer.util.childWidgetVariables(self.widget)
+        self.sections: dict[str, Section] = {}
+        self.widgets: dict[str, Any] = {}
+        self.taskButtons: dict[str, Any] = {}
+        self._forms: dict[str, tuple[Form, Form]] = {}
         self.parameters: Any = None
         self._binding: Any = None
-        self._packs: list[PackInfo] = []
+        self._installed: list[PackInfo] = []
+        self._offered: list[PackInfo] = []
         self._missing: list[str] = []
-        self._explain()
+        self._build()
         self._connect()
         self.enter()
 
-    # The scene
+    # The widgets
 
-    def enter(self) -> None:
-        """The person comes to the panel: packs and libraries may have changed, and an input is suggested."""
-        self._missing = dependencies.missing()
-        self._fill_packs()
-        self._follow_parameter_node()
-        if self.parameters.inputVolume is None:
-            self.parameters.inputVolume = nodes.first_input(slicer.mrmlScene)
-        self._update()
+    def _build(self) -> None:
+        for kind in SECTIONS:
+            section = self.sections[kind.task] = kind()
+            forms = self._forms[kind.task] = Form(self.ui.inputsBox), Form(self.ui.samplingBox)
+            section.build(*forms)
+            button = self.taskButtons[kind.task] = qt.QPushButton(section.title)
+            button.toolTip, button.checkable, button.autoExclusive = section.tip, True, True
+            self.ui.taskBox.layout().addWidget(button)
+        common = self._common = Form(self.ui.samplingBox)
+        seed, new, device = qt.QSpinBox(), qt.QCheckBox(_("new for each run")), qt.QComboBox()
+        common.bound.update(seed=seed, newSeed=new, device=device)
+        common.row(_("Seed"), _("The same seed and settings give the same result"), seed, new)
+        new.toolTip = _("Draw another seed at each Apply: every result is another sample")
+        common.row(_("Device"), _("Where to compute; auto takes the graphics card if it can be used"), device)
+        for form in self._all_forms():
+            self.widgets.update(form.bound)
+        align(common, *(sampling for _inputs, sampling in self._forms.values()))
 
-    def cleanup(self) -> None:
-        """Leave nothing behind: no process, no observer, no file."""
-        self.logic.changed.disconnect(self._update)
-        self.logic.finished.disconnect(self._show_results)
-        self.logic.close()
-        self._unbind()
-        self.removeObservers()
-        self.ui.inputSelector.setMRMLScene(None)
+    def _all_forms(self) -> list[Form]:
+        return [form for forms in self._forms.values() for form in forms] + [self._common]
 
     def _connect(self) -> None:
         ui, scene = self.ui, slicer.mrmlScene
-        ui.inputSelector.setMRMLScene(scene)
+        self._choosers = {task: lambda *_, task=task: self._on_task(task) for task in self.taskButtons}
+        for task, button in self.taskButtons.items():
+            button.clicked.connect(self._choosers[task])
+        ui.settingsArea.verticalScrollBar().rangeChanged.connect(self._on_layout)
         ui.packList.currentIndexChanged.connect(self._on_pack)
         ui.sampleButton.clicked.connect(self._on_sample)
         ui.applyButton.clicked.connect(self._on_apply)
@@ -121,6 +107,31 @@ class Panel(VTKObservationMixin):
         self.logic.finished.connect(self._show_results)
         self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
         self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
+
+    def cleanup(self) -> None:
+        """Leave nothing behind: no process, no observer, no file."""
+        self.logic.changed.disconnect(self._update)
+        self.logic.finished.disconnect(self._show_results)
+        self.logic.close()
+        self._unbind()
+        self.removeObservers()
+        for part in (*self._all_forms(), *self.sections.values()):
+            part.remove()
+
+    # The scene
+
+    @property
+    def section(self) -> Section:
+        """Of the chosen task."""
+        return self.sections[self.parameters.task]
+
+    def enter(self) -> None:
+        """The person comes to the panel: packs and libraries may have changed, and an input is suggested."""
+        self._missing = dependencies.missing()
+        self._installed = self._list_packs()
+        self._follow_parameter_node()
+        self.section.suggest(self.parameters, slicer.mrmlScene)
+        self._update()
 
     def _on_scene_changed(self, *_arguments: Any) -> None:
         self._follow_parameter_node()
@@ -133,10 +144,12 @@ class Panel(VTKObservationMixin):
         if self.parameters is None or parameters.parameterNode is not self.parameters.parameterNode:
             self._unbind()
             self.parameters = parameters
-            self._binding = parameters.connectParametersToGui({n: getattr(self.ui, w) for n, w in BOUND.items()})
+            self._binding = parameters.connectParametersToGui(self.widgets)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
-        if not self.parameters.pack and self._packs:
-            self._choose(self._packs[0])
+        for task, section in self.sections.items():
+            offered = [pack for pack in self._installed if pack.task == task]
+            if offered and not getattr(self.parameters, section.parameter("pack")):
+                self._choose(section, offered[0])
 
     def _unbind(self) -> None:
         if self.parameters is not None:
@@ -146,20 +159,24 @@ class Panel(VTKObservationMixin):
 
     # What the person does
 
+    def _on_task(self, task: str) -> None:
+        self.parameters.task = task
+        self.section.suggest(self.parameters, slicer.mrmlScene)
+
     def _on_sample(self, *_arguments: Any) -> None:
-        volume = slicer.util.loadVolume(str(self._sample))
-        self.parameters.inputVolume = volume
-        views.show_input(volume)
+        views.show_input(self.section.load_sample(self.parameters, self._samples))
 
     def _on_pack(self, *_arguments: Any) -> None:
         index = self.ui.packList.currentIndex
-        if 0 <= index < len(self._packs) and self._packs[index].name != self.parameters.pack:
-            self._choose(self._packs[index])
+        if 0 <= index < len(self._offered):
+            self._choose(self.section, self._offered[index])
 
-    def _choose(self, pack: PackInfo) -> None:
-        with slicer.util.NodeModify(self.parameters.parameterNode):
-            self.parameters.pack = pack.name
-            self.parameters.rows, self.parameters.columns = pack.matrix
+    def _choose(self, section: Section, pack: PackInfo) -> None:
+        name = section.parameter("pack")
+        if pack.name != getattr(self.parameters, name):
+            with slicer.util.NodeModify(self.parameters.parameterNode):
+                setattr(self.parameters, name, pack.name)
+                section.on_pack(self.parameters, pack)
 
     def _on_apply(self, *_arguments: Any) -> None:
         if self.parameters.newSeed:
@@ -183,47 +200,57 @@ class Panel(VTKObservationMixin):
 
     # What the person sees
 
-    def _explain(self) -> None:
-        """Names, tool tips and choices of the settings."""
-        for name, (label, *widgets) in EXPLAINED.items():
-            info = info_of(SuperResolutionSettings, name)
-            tip = "\n".join([_(info.tip), *(f"{choice}: {_(meaning)}" for choice, meaning in info.choices)])
-            getattr(self.ui, label).text = _(info.label)
-            for widget in (label, *widgets):
-                getattr(self.ui, widget).toolTip = tip
-                if widget.endswith("Slider"):  # Slicer logs a warning of a step that the parameter node names
-                    getattr(self.ui, widget).singleStep = info.step
-        self.ui.noiseBox.specialValueText = _("estimated")
-        self.ui.noiseBox.minimum = ESTIMATED
-        self.ui.sampleButton.visible = self._sample.is_file()
+    def _on_layout(self, *_arguments: Any) -> None:
+        """The rows have changed: a scroll area is not as wide as what it shows unless it is told."""
+        bar = self.ui.settingsArea.verticalScrollBar()
+        self.ui.settingsArea.setMinimumWidth(self.ui.settingsBox.minimumSizeHint.width() + bar.width)
 
-    def _fill_packs(self) -> None:
-        self._packs = [pack for pack in self._list_packs() if pack.task == "superresolution"]
-        self.ui.packList.blockSignals(True)
-        self.ui.packList.clear()
-        self.ui.packList.addItems([pack.title for pack in self._packs])
-        self.ui.packList.blockSignals(False)
+    def _pack(self) -> PackInfo | None:
+        """The chosen one, if it is installed."""
+        name = getattr(self.parameters, self.section.parameter("pack"))
+        return next((pack for pack in self._installed if (pack.task, pack.name) == (self.section.task, name)), None)
 
     def _captured(self) -> Parameters:
-        return capture(self.parameters, self._packs)
+        """The choices as they are now. Raises SettingError."""
+        common = {
+            "pack": self._pack(),
+            "pack_name": getattr(self.parameters, self.section.parameter("pack")),
+            "seed": self.parameters.seed,
+            "device": self.parameters.device,
+        }
+        return self.section.captured(self.parameters, common)
 
     def _update(self, *_arguments: Any) -> None:
         """Bring everything that is not bound to a parameter up to date."""
         if self.parameters is None:
             return
+        self._show_task()
+        self._show_pack(self._pack())
+        self.section.show(self.parameters, self._pack())
         try:
-            chosen = self._captured()
+            chosen: Parameters | None = self._captured()
             problem = self._missing_text() or chosen.problem()
         except SettingError as error:
             chosen, problem = None, str(error)
-        self._show_pack(chosen)
         self._show_state(chosen, problem)
 
-    def _show_pack(self, chosen: Parameters | None) -> None:
-        pack = chosen.pack if chosen else None
-        self.ui.packList.blockSignals(True)
-        self.ui.packList.currentIndex = self._packs.index(pack) if pack in self._packs else -1
-        self.ui.packList.blockSignals(False)
+    def _show_task(self) -> None:
+        chosen = self.section.task
+        for task, button in self.taskButtons.items():
+            button.checked = task == chosen
+            for form in self._forms[task]:
+                form.widget.visible = task == chosen
+        self.ui.sampleButton.visible = all((self._samples / name).is_file() for name in self.section.sample)
+
+    def _show_pack(self, pack: PackInfo | None) -> None:
+        box, offered = self.ui.packList, [pack for pack in self._installed if pack.task == self.section.task]
+        box.blockSignals(True)
+        if offered != self._offered or box.count != len(offered):
+            self._offered = offered
+            box.clear()
+            box.addItems([each.title for each in offered])
+        box.currentIndex = offered.index(pack) if pack in offered else -1
+        box.blockSignals(False)
         self.ui.packText.text = pack_text(pack) if pack else ""
 
     def _show_state(self, chosen: Parameters | None, problem: str) -> None:
@@ -234,7 +261,8 @@ class Panel(VTKObservationMixin):
         ui.installButton.visible = bool(self._missing)
         ui.progressBar.visible = logic.busy
         ui.progressBar.value = int(100 * logic.fraction)
-        ui.warningText.text = "" if problem or chosen is None else chosen.warning()
+        notes = chosen.cautions() if chosen else []
+        ui.warningText.text = notes_text(notes if problem or chosen is None else [*notes, *chosen.warnings()])
         ui.warningText.visible = bool(ui.warningText.text)
         ui.stateText.text = logic.message if logic.busy else self._resting_text(chosen, problem)
         ui.detailsSection.visible = bool(logic.details)
@@ -256,14 +284,3 @@ class Panel(VTKObservationMixin):
         if not self._missing:
             return ""
         return _("Slicer's Python lacks {names}; press Install").format(names=", ".join(self._missing))
-
-
-def pack_text(pack: PackInfo) -> str:
-    """What a pack was trained on, its limits, and a link to its model card; rich text."""
-    trained = html.escape(pack.training_data.rstrip(". "))
-    limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in pack.limits)
-    card = (pack.folder / "README.md").as_uri()
-    return (
-        f"<b>{_('Not for diagnosis.')}</b> {_('Trained on')}: {trained}."
-        f"<ul style='margin:0px 0px 0px 16px; -qt-list-indent:0'>{limits}</ul><a href='{card}'>{_('Model card')}</a>"
-    )

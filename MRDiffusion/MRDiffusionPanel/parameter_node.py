@@ -1,59 +1,55 @@
 """The panel's settings in the scene: saved and restored with it, bound to the widgets both ways.
 
-Ranges and defaults come from `MRDiffusionLib.settings`. A parameter has the name of its setting; `matrix` is two
-numbers here, and a `noise` below zero means that it is estimated.
+Each task says what it keeps there (`tasks.section.Stored`), with ranges and defaults from `MRDiffusionLib.settings`.
+What super-resolution keeps has the names of the first version, so that old scenes can be read.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Annotated, Any
 
 import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import DEVICES
-from MRDiffusionLib.settings import SuperResolutionSettings, info_of, settings_from
 
-from .parameters import Parameters
+from .tasks import SECTIONS
+from .tasks.section import Stored
 
-DEFAULT = SuperResolutionSettings()
-ESTIMATED = -1.0
 LARGEST_SEED = 2**31 - 1
-LARGEST_NOISE = 1e6
+
+COMMON = {
+    "task": Stored(str, "superresolution", choices=tuple(section.task for section in SECTIONS)),
+    "seed": Stored(int, 0, 0, LARGEST_SEED),
+    "newSeed": Stored(bool, False),
+    "device": Stored(str, DEVICES[0], choices=DEVICES),
+}
+"""What all tasks share."""
 
 
-def _range(name: str) -> WithinRange:
-    info = info_of(SuperResolutionSettings, name)
-    assert info.minimum is not None and info.maximum is not None
-    return WithinRange(info.minimum, info.maximum)
+def _hint(stored: Stored) -> Any:
+    if stored.kind is None:
+        return vtkMRMLScalarVolumeNode
+    if stored.choices:
+        return Annotated[str, Choice(list(stored.choices))]
+    if stored.minimum is not None and stored.maximum is not None:
+        return Annotated[stored.kind, WithinRange(stored.minimum, stored.maximum)]
+    return stored.kind
 
 
-def _choice(name: str) -> Choice:
-    return Choice([choice for choice, _meaning in info_of(SuperResolutionSettings, name).choices])
+def _described() -> type:
+    """The class that Slicer's wrapper reads: a member with a type and a default for each parameter."""
+    found = dict(COMMON)
+    for section in SECTIONS:
+        found.update(section.stored())
+    members: dict[str, Any] = {name: stored.default for name, stored in found.items() if stored.kind is not None}
+    members["__annotations__"] = {name: _hint(stored) for name, stored in found.items()}
+    members["__doc__"] = "Typed access to the scene's parameter node."
+    return type("ParameterNode", (), members)
 
 
-@parameterNodeWrapper
-class ParameterNode:
-    """Typed access to the scene's parameter node."""
-
-    inputVolume: vtkMRMLScalarVolumeNode
-    pack: str = ""
-    rows: Annotated[int, _range("matrix")] = DEFAULT.matrix[0]
-    columns: Annotated[int, _range("matrix")] = DEFAULT.matrix[1]
-    method: Annotated[str, _choice("method")] = DEFAULT.method
-    weight: Annotated[float, _range("weight")] = DEFAULT.weight
-    sampler: Annotated[str, _choice("sampler")] = DEFAULT.sampler
-    steps: Annotated[int, _range("steps")] = DEFAULT.steps
-    eta: Annotated[float, _range("eta")] = DEFAULT.eta
-    strength: Annotated[float, _range("strength")] = DEFAULT.strength
-    noise: Annotated[float, WithinRange(ESTIMATED, LARGEST_NOISE)] = ESTIMATED
-    samples: Annotated[int, _range("samples")] = DEFAULT.samples
-    seed: Annotated[int, WithinRange(0, LARGEST_SEED)] = 0
-    newSeed: bool = False
-    device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
+ParameterNode: Any = parameterNodeWrapper(_described())
 
 
 def wrapped(node: Any) -> Any:
@@ -68,19 +64,3 @@ def wrapped(node: Any) -> Any:
         for name in node.GetParameterNames():
             node.UnsetParameter(name)
         return ParameterNode(node)
-
-
-def capture(node: Any, packs: list[PackInfo]) -> Parameters:
-    """The choices as they are now."""
-    shared = [f.name for f in fields(SuperResolutionSettings) if f.name not in ("matrix", "noise")]
-    values = {name: getattr(node, name) for name in shared}
-    values["matrix"] = (node.rows, node.columns)
-    values["noise"] = None if node.noise < 0 else node.noise
-    return Parameters(
-        input_volume=node.inputVolume,
-        pack=next((pack for pack in packs if pack.name == node.pack), None),
-        pack_name=node.pack,
-        settings=settings_from("superresolution", values),
-        seed=node.seed,
-        device=node.device,
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from MRDiffusionLib.packs import PackInfo
-from MRDiffusionLib.settings import SuperResolutionSettings
+from MRDiffusionLib.request import Request
+from MRDiffusionLib.settings import Settings
 
 from .text import _
 
@@ -14,11 +16,13 @@ SMALLEST_MATRIX = 8
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """One run's choices; a later click does not change them.
+class Parameters(ABC):
+    """One run's choices; a later click does not change them. Each task has its own class of them.
 
     Attributes:
-        input_volume: vtkMRMLScalarVolumeNode with (columns, rows, slices), or None.
+        task: as in `Request`.
+        keeps_contrast: whether a result looks like its input, so that it is shown with the input's window and level.
+        inputs: role to vtkMRMLScalarVolumeNode, of what is given; the result lies where the first one lies.
         pack: the description of the chosen pack, or None where `pack_name` is not installed.
         pack_name: its name; empty for none.
         settings: of the task.
@@ -26,76 +30,99 @@ class Parameters:
         device: as in `Request`.
     """
 
-    input_volume: Any
+    task: ClassVar[str]
+    keeps_contrast: ClassVar[bool]
+
+    inputs: dict[str, Any]
     pack: PackInfo | None
     pack_name: str
-    settings: SuperResolutionSettings
+    settings: Settings
     seed: int = 0
     device: str = "auto"
 
     def problem(self) -> str:
         """Why a run cannot start, and what to do about it, in one sentence; empty if it can."""
-        return self._pack_problem() or self._input_problem() or self._matrix_problem()
+        images = (image_problem(volume) for volume in self.inputs.values())
+        return self._pack_problem() or self._nothing_given() or next(filter(None, images), "") or self._own_problem()
 
-    def warning(self) -> str:
-        """What the chosen pack has not seen; empty for nothing to warn of. Only where `problem` is empty."""
-        assert self.pack is not None
-        spacing, (columns, rows, _slices) = self.input_volume.GetSpacing(), self._size()
-        wanted = self.settings.matrix
-        pixel = (spacing[1] * rows / wanted[0], spacing[0] * columns / wanted[1])
-        if not self.pack.unseen_pixel_sizes(pixel):
-            return ""
-        text = _("The result's pixels would be {pixel} mm; this pack has seen {seen} mm: detail may be invented.")
-        return text.format(pixel=_by(pixel), seen=_by(self.pack.pixel_size_mm))
+    def cautions(self) -> list[str]:
+        """What a person should know of this task whatever is chosen, a sentence each."""
+        return []
 
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """What is unusual about these choices, a sentence each. Only where `problem` is empty."""
+
+    @abstractmethod
     def summary(self) -> str:
         """What a run would do, in a few words. Only where `problem` is empty."""
-        columns, rows, slices = self._size()
-        return _("{slices} slices of {old} become {new}").format(
-            slices=slices, old=_by((rows, columns)), new=_by(self.settings.matrix)
+
+    @abstractmethod
+    def result_name(self, role: str, input_name: str) -> str:
+        """Name of a result's node. SYNTHETIC comes first: Slicer cuts long names in the middle.
+
+        Args:
+            role: 'result' or 'standard_deviation'.
+            input_name: the first input's name when the run began.
+        """
+
+    def request(self, files: dict[str, str]) -> Request:
+        """What the worker gets. `files`: role to path. Raises SettingError."""
+        return Request(
+            task=self.task,
+            pack=self.pack_name,
+            inputs=files,
+            settings=self.settings,
+            seed=self.seed,
+            device=self.device,
         )
 
-    def _size(self) -> tuple[int, int, int]:
-        columns, rows, slices = self.input_volume.GetImageData().GetDimensions()
-        return columns, rows, slices
+    @property
+    def first(self) -> Any:
+        """The input on whose slices the result lies."""
+        return next(iter(self.inputs.values()))
+
+    @abstractmethod
+    def _nothing_given(self) -> str:
+        """What to do where `inputs` is empty; empty where it is not."""
+
+    @abstractmethod
+    def _own_problem(self) -> str:
+        """What else is wrong, where pack and images are in order."""
 
     def _pack_problem(self) -> str:
         if self.pack is not None:
             return ""
         if self.pack_name:
-            return _("pack {name} is not installed; choose another").format(name=self.pack_name)
-        return _("no pack is installed; put one into the packs folder")
+            return _("model {name} is not installed; choose another").format(name=self.pack_name)
+        return _("no model for this task is installed; put one into the packs folder")
 
-    def _input_problem(self) -> str:
-        if self.input_volume is None:
-            return _("choose a low-resolution volume, or load the sample")
-        name, image = self.input_volume.GetName(), self.input_volume.GetImageData()
-        if image is None or image.GetNumberOfPoints() == 0:
-            return _("{name} holds no image; choose another volume").format(name=name)
-        if image.GetNumberOfScalarComponents() != 1:
-            return _("{name} is a colour or vector image; choose a magnitude image").format(name=name)
-        low, high = image.GetScalarRange()
-        if low == high:
-            return _("{name} is {value:g} everywhere; choose a volume with an image").format(name=name, value=low)
-        columns, rows, _slices = self._size()
-        if min(columns, rows) < SMALLEST_MATRIX:
-            return _("{name} has slices of {rows} x {columns} pixels, too small; choose another volume").format(
-                name=name, rows=rows, columns=columns
-            )
-        return ""
-
-    def _matrix_problem(self) -> str:
-        assert self.pack is not None
-        columns, rows, _slices = self._size()
-        wanted, made = self.settings.matrix, self.pack.matrix
-        if rows > wanted[0] or columns > wanted[1]:
-            return _("the target matrix {wanted} is smaller than the input's {rows} x {columns}").format(
-                wanted=_by(wanted), rows=rows, columns=columns
-            )
-        if tuple(wanted) != tuple(made):
-            return _("the target matrix is {wanted}; this pack makes {made}").format(wanted=_by(wanted), made=_by(made))
-        return ""
+    def _drawn(self) -> str:
+        """The last part of a result's name."""
+        drawn = f"seed {self.seed}"
+        return drawn if self.settings.samples == 1 else f"{drawn}, {self.settings.samples} samples"
 
 
-def _by(pair: tuple[float, float]) -> str:
+def image_problem(volume: Any) -> str:
+    """Why a volume node cannot be an input; empty if it can."""
+    name, image = volume.GetName(), volume.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        return _("{name} holds no image; choose another volume").format(name=name)
+    if image.GetNumberOfScalarComponents() != 1:
+        return _("{name} is a colour or vector image; choose a magnitude image").format(name=name)
+    low, high = image.GetScalarRange()
+    if low == high:
+        return _("{name} is {value:g} everywhere; choose a volume with an image").format(name=name, value=low)
+    if high <= 0:
+        return _("{name} has no intensity above 0; choose a magnitude image").format(name=name)
+    columns, rows, _slices = image.GetDimensions()
+    if min(columns, rows) < SMALLEST_MATRIX:
+        return _("{name} has slices of {rows} x {columns} pixels, too small; choose another volume").format(
+            name=name, rows=rows, columns=columns
+        )
+    return ""
+
+
+def by(pair: tuple[float, float]) -> str:
+    """'1.74 x 1.74'."""
     return " x ".join(f"{number:.3g}" if isinstance(number, float) else str(number) for number in pair)

@@ -51,7 +51,7 @@ def result_node(case: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nrrd"
         nodes.export_volume(volume, path)
-        results = nodes.add_results(scene, {"result": path}, {"result": "r SYNTHETIC"}, volume, {"seed": 7}, {})
+        results = nodes.add_results(scene, {"result": path}, {"result": "SYNTHETIC r"}, [volume], {"seed": 7}, {})
     result = results["result"]
     for name in ("GetSpacing", "GetOrigin"):
         np.testing.assert_allclose(getattr(result, name)(), getattr(volume, name)(), atol=1e-9)

@@ -33,6 +33,7 @@ def make_panel(command: list[str], grace_ms: int = 20000) -> Any:
     from MRDiffusion import MRDiffusionLogic
 
     packs = [pack_info(name) for name in ("quick", "slow", "error", "crash", "hang")]
+    packs += [synthesis_pack("cardiac"), synthesis_pack("slow-cardiac"), synthesis_pack("brain", ("T1", "T2", "FLAIR"))]
     logic = Logic(WorkerProcess(command, grace_ms))
     return panel_module().Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", logic, lambda: packs)
 
@@ -63,6 +64,13 @@ def pack_info(name: str, **values: Any) -> PackInfo:
     return PackInfo(**{**defaults, **values})
 
 
+def synthesis_pack(name: str, roles: tuple[str, ...] = ("bSSFP", "T2", "LGE"), **values: Any) -> PackInfo:
+    """A description for tests: 16x16 pixels of 1 mm, trained on simulated images if it is of the heart."""
+    training = "real bSSFP; T2 and LGE are simulated" if "LGE" in roles else "brains"
+    described = {"task": "synthesis", "roles": roles, "network": {"regression": {}}, "training_data": training}
+    return pack_info(name, **{**described, **values})
+
+
 def add_volume(name: str = "low", size: tuple[int, int, int] = (3, 8, 8), spacing: float = 2.0) -> Any:
     """A scalar volume (slices, rows, columns) of random numbers in the application's scene."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
@@ -79,6 +87,24 @@ def select(panel: Any, node: Any, pack: str = "quick") -> None:
     panel.parameters.inputVolume = node
 
 
+def select_roles(panel: Any, pack: str = "cardiac", **volumes: Any) -> None:
+    """Choose the task Synthesize, a pack and a volume for some of its sequences, as a person does."""
+    panel.taskButtons["synthesis"].click()
+    panel.parameters.synthesisPack = pack
+    for role, volume in volumes.items():
+        row(panel, role).selector.setCurrentNode(volume)
+
+
+def row(panel: Any, role: str) -> Any:
+    """The row of a sequence."""
+    return next(each for each in panel.sections["synthesis"]._rows.rows if each.role == role)
+
+
+def shown_roles(panel: Any) -> list[str]:
+    """The sequences that can be given, from top to bottom."""
+    return [each.role for each in panel.sections["synthesis"]._rows.rows if each.role and not each.label.isHidden()]
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Let Qt work until something is true."""
     end = time.monotonic() + seconds
@@ -92,5 +118,5 @@ def run(panel: Any) -> Any:
     """Press Apply and wait for the end; gives the result node."""
     assert panel.ui.applyButton.enabled, panel.ui.stateText.text
     panel.ui.applyButton.click()
-    wait_for(lambda: not panel.logic.busy)
+    wait_for(lambda: not panel.logic.busy, 300.0)  # the real worker loads torch, perhaps on a busy machine
     return panel.logic.results.get("result")

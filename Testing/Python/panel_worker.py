@@ -18,7 +18,7 @@ from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
 from MRDiffusionLib.request import Progress, Request, Result
 from MRDiffusionLib.worker.server import main
 
-PAUSE = {"quick": 0.002, "slow": 0.05, "error": 0.0, "crash": 0.0, "hang": 0.0}
+PAUSE = {"slow": 0.05, "slow-cardiac": 0.05, "error": 0.0, "crash": 0.0, "hang": 0.0}
 
 
 class Cancelled(Exception):
@@ -41,15 +41,15 @@ class NearestNeighbour:
 
     def run(self, request: Request, progress: Any, preview: Any) -> Result:
         self.runs += 1
-        low = read_volume(Path(request.inputs["low_resolution"]))
+        low = read_volume(Path(next(iter(request.inputs.values()))))
         slices, steps = len(low.array), request.settings.steps
         for number in range(slices):
             for step in range(steps):
-                time.sleep(PAUSE[request.pack])
+                time.sleep(PAUSE.get(request.pack, 0.002))
                 progress(Progress(number + 1, slices, step + 1, steps, 1.0))
                 self._misbehave(request.pack)
             preview(number, low.array[number])
-        fine = upsample(low, request.settings.matrix)
+        fine = upsample(low, getattr(request.settings, "matrix", (16, 16)))
         volumes = {"result": fine}
         if request.settings.samples > 1:
             volumes["standard_deviation"] = replace(fine, array=np.zeros_like(fine.array))

@@ -76,8 +76,8 @@ import sys, pathlib, shutil
 sys.path[:0] = [{str(ROOT)!r}, {str(MODULE.parent)!r}, {str(ROOT / "Testing" / "Python")!r}]
 import numpy, slicer, slicer.util
 from MRDiffusionPanel.logic import Logic, State
-from MRDiffusionPanel.parameters import Parameters
 from MRDiffusionPanel.signals import Signal
+from MRDiffusionPanel.tasks.superresolution import SuperResolution
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.settings import SuperResolutionSettings
 
@@ -96,7 +96,7 @@ slicer.util.updateVolumeFromArray(volume, numpy.random.rand(2, 8, 8))
 values = {{f: None for f in PackInfo.__dataclass_fields__}}
 pack = PackInfo(**{{**values, "name": "p", "matrix": (8, 8)}})
 logic = Logic(Worker())
-logic.start(Parameters(volume, pack, "p", SuperResolutionSettings(matrix=(8, 8))))
+logic.start(SuperResolution({{"low_resolution": volume}}, pack, "p", SuperResolutionSettings(matrix=(8, 8))))
 print(logic.state == State.DONE, logic.results["result"].GetName(), "qt" in sys.modules, hasattr(slicer, "app"))
 logic.close()
 """

@@ -162,8 +162,8 @@ def test_what_was_captured_at_apply_is_what_runs(panel: Any) -> None:
     panel.parameters.seed = 1
     select(panel, low, "slow")
     panel.ui.applyButton.click()
-    panel.ui.seedBox.value = 2
-    panel.ui.weightSlider.value = 0.5
+    panel.widgets["seed"].value = 2
+    panel.widgets["weight"].value = 0.5
     low.SetName("renamed")
     panel.parameters.inputVolume = add_volume("other")
     wait_for(lambda: not panel.logic.busy)

@@ -36,13 +36,13 @@ def test_saved_scene_brings_settings_and_provenance_back(panel: Any, scene: Any,
 
     scene.Clear()
     assert (panel.parameters.seed, panel.parameters.weight) == (0, 1.0)
-    assert panel.ui.seedBox.value == 0 and panel.parameters.inputVolume is None
+    assert panel.widgets["seed"].value == 0 and panel.parameters.inputVolume is None
     slicer.util.loadScene(path, {"clear": True})
 
     assert (panel.parameters.seed, panel.parameters.weight, panel.parameters.method) == (7, 0.25, "gradient")
-    assert (panel.ui.seedBox.value, panel.ui.weightSlider.value, panel.ui.noiseBox.value) == (7, 0.25, 1.5)
+    assert (panel.widgets["seed"].value, panel.widgets["weight"].value, panel.widgets["noise"].value) == (7, 0.25, 1.5)
     low, result = nodes.first_input(scene), synthetic(scene)
-    assert panel.parameters.inputVolume is low and panel.ui.inputSelector.currentNode() is low
+    assert panel.parameters.inputVolume is low and panel.widgets["inputVolume"].currentNode() is low
     assert result.GetName() == name and nodes.is_synthetic(result)
     assert nodes.provenance_of(result) == provenance
     assert result.GetNodeReference(nodes.INPUT_REFERENCE) is low
@@ -62,7 +62,7 @@ def test_provenance_gives_the_request_again(panel: Any) -> None:
 def test_input_that_a_script_sets_is_shown(panel: Any) -> None:
     low = add_volume()
     panel._get_parameter_node().inputVolume = low  # through a wrapper of its own, as in Slicer's Python console
-    assert panel.parameters.inputVolume is low and panel.ui.inputSelector.currentNode() is low
+    assert panel.parameters.inputVolume is low and panel.widgets["inputVolume"].currentNode() is low
     assert panel.ui.applyButton.enabled
 
 

@@ -11,9 +11,9 @@ import pytest
 import slicer
 import slicer.util
 from MRDiffusionPanel import dependencies, nodes
-from panel_support import add_volume, pack_info, panel_module, run, select
+from panel_support import add_volume, pack_info, run, select
 
-from MRDiffusionLib.settings import SuperResolutionSettings, info_of
+from MRDiffusionLib.settings import TASKS, SuperResolutionSettings, SynthesisSettings, info_of
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -61,16 +61,16 @@ def test_ready_says_what_would_happen(panel: Any) -> None:
 
 def test_target_matrix_must_be_the_packs(panel: Any) -> None:
     select(panel, add_volume())
-    panel.ui.columnsBox.value = 20
+    panel.widgets["columns"].value = 20
     assert not panel.ui.applyButton.enabled
-    assert "the target matrix is 16 x 20; this pack makes 16 x 16" in panel.ui.stateText.text
+    assert "the target matrix is 16 x 20; this model makes 16 x 16" in panel.ui.stateText.text
 
 
 def test_pack_that_is_not_here_is_named_and_not_replaced(panel: Any) -> None:
     select(panel, add_volume(), "of-a-colleague")
     panel.enter()
     assert panel.parameters.pack == "of-a-colleague" and panel.ui.packList.currentIndex == -1
-    assert "pack of-a-colleague is not installed" in panel.ui.stateText.text
+    assert "model of-a-colleague is not installed" in panel.ui.stateText.text
 
 
 def test_choosing_a_pack_sets_its_matrix_and_shows_what_it_is(panel: Any) -> None:
@@ -114,7 +114,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
 @pytest.mark.parametrize("name", VALUES)
 def test_parameter_and_widget_follow_each_other(panel: Any, name: str) -> None:
     to_node, attribute, to_widget = VALUES[name]
-    widget = getattr(panel.ui, panel_module().BOUND[name])
+    widget = panel.widgets[name]
     setattr(panel.parameters, name, to_node)
     shown = getattr(widget, attribute)
     assert shown == (widget.findText(to_node) if attribute == "currentIndex" else to_node)
@@ -123,20 +123,26 @@ def test_parameter_and_widget_follow_each_other(panel: Any, name: str) -> None:
     assert getattr(panel.parameters, name) == expected
 
 
-def test_every_setting_has_its_widget_name_range_and_tip(panel: Any) -> None:
-    assert set(VALUES) | {"inputVolume"} == set(panel_module().BOUND)
-    assert {f.name for f in fields(SuperResolutionSettings)} == set(panel_module().EXPLAINED)
-    for name, (label, *widgets) in panel_module().EXPLAINED.items():
-        info = info_of(SuperResolutionSettings, name)
-        assert getattr(panel.ui, label).text == info.label
-        for widget in (getattr(panel.ui, each) for each in widgets):
-            assert info.tip in widget.toolTip
-            for choice, meaning in info.choices:
-                assert widget.findText(choice) >= 0 and meaning in widget.toolTip
-            if hasattr(widget, "singleStep"):
-                assert widget.singleStep == info.step
-            if info.maximum is not None:
-                assert (widget.minimum, widget.maximum) == (info.minimum, info.maximum)
+@pytest.mark.parametrize("settings", [SuperResolutionSettings, SynthesisSettings])
+def test_every_setting_has_its_row_with_name_range_and_tip(panel: Any, settings: type) -> None:
+    task = next(name for name, kind in TASKS.items() if kind is settings)
+    labels = {label.text: label.toolTip for form in panel._forms[task] for label in form.labels}
+    section = panel.sections[task]
+    for name in (f.name for f in fields(settings) if f.name != "scales"):
+        info = info_of(settings, name)
+        assert info.tip in labels[info.label]
+        for choice, meaning in info.choices:
+            assert f"{choice}: {meaning}" in labels[info.label]
+        widget = panel.widgets.get(section.parameter(name))
+        if widget is None:
+            assert name in ("matrix", "target", "start")
+            continue
+        assert widget.toolTip == labels[info.label]
+        assert all(widget.findText(choice) >= 0 for choice, _meaning in info.choices)
+        if hasattr(widget, "singleStep"):
+            assert widget.singleStep == info.step
+        if info.maximum is not None:
+            assert (widget.minimum, widget.maximum) == (info.minimum, info.maximum)
 
 
 def test_defaults_are_those_of_the_settings(panel: Any) -> None:
@@ -146,19 +152,19 @@ def test_defaults_are_those_of_the_settings(panel: Any) -> None:
 
 
 def test_noise_below_zero_is_shown_and_sent_as_estimated(panel: Any) -> None:
-    assert panel.ui.noiseBox.text == "estimated" and panel._captured().settings.noise is None
-    panel.ui.noiseBox.value = 0.0
+    assert panel.widgets["noise"].text == "estimated" and panel._captured().settings.noise is None
+    panel.widgets["noise"].value = 0.0
     assert panel._captured().settings.noise == 0.0
 
 
 def test_new_seed_is_drawn_shown_and_kept(panel: Any) -> None:
     select(panel, add_volume())
-    panel.ui.newSeedBox.checked = True
+    panel.widgets["newSeed"].checked = True
     seeds = []
     for _ in range(2):
         result = run(panel)
         seeds.append(nodes.provenance_of(result)["request"]["seed"])
-        assert panel.ui.seedBox.value == seeds[-1]
+        assert panel.widgets["seed"].value == seeds[-1]
     assert seeds[0] != seeds[1]
 
 
@@ -166,7 +172,7 @@ def test_volume_is_suggested_on_entering_but_never_changed(panel: Any) -> None:
     low = add_volume()
     assert panel.parameters.inputVolume is None  # the selector takes nothing by itself, as in Slicer
     panel.enter()
-    assert panel.parameters.inputVolume is low and panel.ui.inputSelector.currentNode() is low
+    assert panel.parameters.inputVolume is low and panel.widgets["inputVolume"].currentNode() is low
     other = add_volume("other")
     panel.parameters.inputVolume = other
     panel.enter()

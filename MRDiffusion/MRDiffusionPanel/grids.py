@@ -1,0 +1,56 @@
+"""Where a volume node's voxels lie, without SimpleITK: enough to tell a person what a run will have to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer.util
+import vtk
+from numpy.typing import NDArray
+
+TOLERANCE = 0.01
+"""How far a voxel may lie from its counterpart, in units of the smallest spacing; the computation takes the same."""
+
+
+def size(volume: Any) -> tuple[int, int, int]:
+    """Columns, rows, slices."""
+    columns, rows, slices = volume.GetImageData().GetDimensions()
+    return columns, rows, slices
+
+
+def normal(volume: Any) -> tuple[float, float, float]:
+    """Direction across the slices, of length 1, LPS."""
+    across = _affine(volume)[:3, 2]
+    x, y, z = (float(part) for part in across / np.linalg.norm(across))
+    return -x, -y, z
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two volumes have the same voxels in the same places."""
+    if size(one) != size(other):
+        return False
+    distance = np.linalg.norm(_corners(one) - _corners(other), axis=1).max()
+    return bool(distance <= TOLERANCE * min(*one.GetSpacing(), *other.GetSpacing()))
+
+
+def apart(one: Any, other: Any) -> bool:
+    """Whether two volumes cannot show the same place: the boxes around them do not touch."""
+    a, b = (np.stack([_corners(volume).min(0), _corners(volume).max(0)]) for volume in (one, other))
+    margin = max(*one.GetSpacing(), *other.GetSpacing())  # half a voxel at both sides
+    return bool((np.maximum(a[0], b[0]) > np.minimum(a[1], b[1]) + margin).any())
+
+
+def _affine(volume: Any) -> NDArray[np.float64]:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    values: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(matrix)
+    return values
+
+
+def _corners(volume: Any) -> NDArray[np.float64]:
+    """Centres of the outermost voxels, (8, 3), RAS mm."""
+    index = np.array([(x, y, z, 1) for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    index[:, :3] *= np.array(size(volume)) - 1
+    corners: NDArray[np.float64] = (index @ _affine(volume).T)[:, :3]
+    return corners
