@@ -103,6 +103,16 @@ class MRDiffusionTest(ScriptedLoadableModuleTest):
 
         self_test.run(self)
 
+    def test_tasks(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.tasks(self)
+
+    def test_synthesis(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.synthesis(self)
+
 
 def find_library():
     """Make `MRDiffusionLib` importable from a source tree; where installed it lies beside this file."""

@@ -75,7 +75,7 @@ class Panel(VTKObservationMixin):
         for kind in SECTIONS:
             section = self.sections[kind.task] = kind()
             forms = self._forms[kind.task] = Form(self.ui.inputsBox), Form(self.ui.samplingBox)
-            section.build(*forms)
+            section.build(*forms, lambda: self.parameters)
             button = self.taskButtons[kind.task] = qt.QPushButton(section.title)
             button.toolTip, button.checkable, button.autoExclusive = section.tip, True, True
             self.ui.taskBox.layout().addWidget(button)

@@ -11,6 +11,8 @@ import numpy as np
 import slicer
 import slicer.util
 
+from MRDiffusionLib.packs import list_packs
+
 from . import nodes
 from .dependencies import missing
 from .logic import State
@@ -70,6 +72,53 @@ def run(case: Any) -> None:
     panel.ui.sampleButton.click()
     volume = panel.parameters.inputVolume
     panel.parameters.steps = 1
+    result = _run(case, panel)
+    rows, columns = panel.parameters.rows, panel.parameters.columns
+    case.assertEqual(
+        slicer.util.arrayFromVolume(result).shape, (slicer.util.arrayFromVolume(volume).shape[0], rows, columns)
+    )
+
+
+def tasks(case: Any) -> None:
+    """Each button shows the rows of its task, and the scene keeps which one it was."""
+    case.delayDisplay("Choose each task")
+    panel = _panel()
+    for task, button in panel.taskButtons.items():
+        button.click()
+        case.assertEqual(panel.parameters.task, task)
+        case.assertTrue(button.checked)
+        case.assertTrue(panel.ui.applyButton.enabled or "Not ready" in panel.ui.stateText.text)
+
+
+def synthesis(case: Any) -> None:
+    """The sample's bSSFP and T2 become a marked LGE that lies on their slices."""
+    panel = _panel()
+    panel.taskButtons["synthesis"].click()
+    lacking = missing() or (not _choose_cardiac(panel) and ["a pack of bSSFP, T2 and LGE"])
+    if lacking:
+        case.delayDisplay(f"Not run: {', '.join(lacking)} not installed")
+        return
+    case.delayDisplay("Synthesize LGE of the sample in one step")
+    panel.ui.sampleButton.click()
+    panel.parameters.synthesisSteps = panel.parameters.synthesisSamples = 1
+    result = _run(case, panel)
+    case.assertIn("SYNTHETIC LGE of cardiac-bssfp", result.GetName())
+    bssfp = result.GetNodeReference(nodes.INPUT_REFERENCE)
+    case.assertEqual(slicer.util.arrayFromVolume(result).shape[0], slicer.util.arrayFromVolume(bssfp).shape[0])
+
+
+def _choose_cardiac(panel: Panel) -> bool:
+    """Choose a model of the sample's sequences; whether there is one."""
+    for pack in list_packs():
+        if pack.task == "synthesis" and {"bSSFP", "T2", "LGE"} <= set(pack.roles):
+            panel.parameters.synthesisPack = pack.name
+            return True
+    return False
+
+
+def _run(case: Any, panel: Panel) -> Any:
+    """Press Apply and wait; gives the result."""
+    case.assertTrue(panel.ui.applyButton.enabled, panel.ui.stateText.text)
     panel.ui.applyButton.click()
     end = time.monotonic() + LONGEST_RUN_S
     while panel.logic.busy and time.monotonic() < end:
@@ -78,7 +127,4 @@ def run(case: Any) -> None:
     case.assertEqual(panel.logic.state, State.DONE, panel.ui.stateText.text)
     result = panel.logic.results["result"]
     case.assertIn("SYNTHETIC", result.GetName())
-    rows, columns = panel.parameters.rows, panel.parameters.columns
-    case.assertEqual(
-        slicer.util.arrayFromVolume(result).shape, (slicer.util.arrayFromVolume(volume).shape[0], rows, columns)
-    )
+    return result

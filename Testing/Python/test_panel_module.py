@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,16 +149,20 @@ def test_module_marks_the_views_from_the_start(module: Any, scene: Any) -> None:
     instance.mark = None
 
 
-def test_self_test_passes(tiny_pack: Path, tmp_path: Path) -> None:
+def test_self_test_passes(tiny_pack: Path, tiny_synthesis_pack: Path, tmp_path: Path) -> None:
     """The cases of MRDiffusion.py, under unittest and runTest, with the real worker."""
-    script = ROOT / "Testing" / "Host" / "run_self_test.py"
-    environment = {**os.environ, "MRDIFFUSION_PACKS": str(tiny_pack.parent), "TMPDIR": str(tmp_path)}
+    script, packs = ROOT / "Testing" / "Host" / "run_self_test.py", tmp_path / "packs"
+    shutil.copytree(tiny_pack, packs / "tiny")
+    shutil.copytree(tiny_synthesis_pack, packs / "heart")
+    described = packs / "heart" / "pack.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"name": "heart"}))
+    environment = {**os.environ, "MRDIFFUSION_PACKS": str(packs), "TMPDIR": str(tmp_path)}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
         [sys.executable, str(script), str(MODULE)], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 cases" in done.stdout and "skipped" not in done.stderr
+    assert "5 cases" in done.stdout and "skipped" not in done.stderr and "Not run" not in done.stdout
     assert list(tmp_path.glob("*MRDiffusion*")) == []
 
 

@@ -175,7 +175,7 @@ def test_ready_says_what_would_happen(panel: Any) -> None:
 def test_lesions_and_simulated_training_are_always_warned_of(panel: Any) -> None:
     select_roles(panel)
     assert "A lesion in a synthetic LGE can be wrong, missing or invented, above all without T1 images." in notes(panel)
-    assert "has learnt from simulated images: real bSSFP; T2 and LGE are simulated." in notes(panel)
+    assert "This model has learnt from: real bSSFP; T2 and LGE are simulated." in notes(panel)
     panel.parameters.synthesisPack = "brain"
     assert "A lesion in a synthetic FLAIR can be wrong" in notes(panel)
     assert "without T1" not in notes(panel) and "simulated" not in notes(panel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -73,8 +74,8 @@ class Section(ABC):
         """Of its button."""
 
     @abstractmethod
-    def build(self, inputs: Form, sampling: Form) -> None:
-        """Make the rows, once."""
+    def build(self, inputs: Form, sampling: Form, current: Callable[[], Any]) -> None:
+        """Make the rows, once. `current`: gives the typed parameter node of the scene as it is then."""
 
     @abstractmethod
     def captured(self, parameters: Any, common: dict[str, Any]) -> Parameters:

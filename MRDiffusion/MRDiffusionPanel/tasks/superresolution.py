@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -100,7 +101,7 @@ class SuperResolutionSection(Section):
     def tip(self) -> str:
         return _("Make a volume with smaller pixels from one of low resolution")
 
-    def build(self, inputs: Form, sampling: Form) -> None:
+    def build(self, inputs: Form, sampling: Form, current: Callable[[], Any]) -> None:
         tip = _("The volume to super-resolve: slices with few pixels, magnitude")
         inputs.volume(_("Low resolution"), tip, "inputVolume")
         inputs.pair(SuperResolutionSettings, "matrix", ("rows", "columns"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -146,11 +147,10 @@ class SynthesisSection(Section):
     def tip(self) -> str:
         return _("Make a sequence that was not acquired from others of the same examination")
 
-    def build(self, inputs: Form, sampling: Form) -> None:
+    def build(self, inputs: Form, sampling: Form, current: Callable[[], Any]) -> None:
         from ..role_rows import RoleRows  # needs Qt, which what is captured does not
 
-        self._parameters: Any = None
-        self._pack: PackInfo | None = None
+        self._current = current
         self._target = inputs.names(SynthesisSettings, "target", self._on_target)
         self._rows = RoleRows(info_of(SynthesisSettings, "scales"))
         inputs.add(self._rows.widget)
@@ -186,7 +186,6 @@ class SynthesisSection(Section):
         return volumes[given[0]]
 
     def show(self, parameters: Any, pack: PackInfo | None) -> None:
-        self._parameters, self._pack = parameters, pack
         known, target = (pack.roles if pack else ()), wanted(parameters, pack)
         others = [role for role in known if role != target]
         self._target.fill([(role, role) for role in known], target)
@@ -200,10 +199,10 @@ class SynthesisSection(Section):
         self._rows.remove()
 
     def _on_target(self, role: str) -> None:
-        self._parameters.synthesisTarget = role
+        self._current().synthesisTarget = role
 
     def _on_start(self, name: str) -> None:
-        self._parameters.synthesisStart = name
+        self._current().synthesisStart = name
 
 
 def wanted(parameters: Any, pack: PackInfo | None) -> str:
@@ -224,10 +223,8 @@ def beginning(parameters: Any, pack: PackInfo | None) -> str:
 
 def simulated(pack: PackInfo) -> list[str]:
     """That a pack has learnt from simulated images, in its own words; empty where it says nothing of the kind."""
-    found = [text for text in (pack.training_data, *pack.limits) if "simulated" in text.lower()]
-    return (
-        [_("This model has learnt from simulated images: {text}.").format(text=found[0].rstrip(". "))] if found else []
-    )
+    sentences = (*pack.limits, _("This model has learnt from: {text}").format(text=pack.training_data))
+    return [f"{text.rstrip('. ')}." for text in sentences if "simulated" in text.lower()][:1]
 
 
 def _has_regression(pack: PackInfo | None) -> bool:
