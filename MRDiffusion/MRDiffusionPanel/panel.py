@@ -105,8 +105,9 @@ class Panel(VTKObservationMixin):
         ui.installButton.clicked.connect(self._on_install)
         self.logic.changed.connect(self._update)
         self.logic.finished.connect(self._show_results)
-        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_changed)
-        self.addObserver(scene, scene.EndImportEvent, self._on_scene_changed)
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            # After the selectors, of which some are made later: they must know the scene's new nodes by then.
+            self.addObserver(scene, event, self._on_scene_changed, priority=-1.0)
 
     def cleanup(self) -> None:
         """Leave nothing behind: no process, no observer, no file."""

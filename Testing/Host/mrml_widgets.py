@@ -53,7 +53,7 @@ class qMRMLNodeComboBox(qt.QWidget):
             self._scene.RemoveObserver(tag)
         self._scene, self._tags = scene, []
         if scene is not None:
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent):
                 self._tags.append(scene.AddObserver(event, self._refresh))
         self._refresh()
 
@@ -72,11 +72,11 @@ class qMRMLNodeComboBox(qt.QWidget):
         return self._current
 
     def setCurrentNode(self, node):
-        self._refresh()
-        self._select(node if node in self.nodes() else None)
+        """Chooses among what the list holds by now: in the middle of reading a scene, or early after it, too little."""
+        self._select(node if node is not None and node.GetID() in self._ids else None)
 
     def _refresh(self, *_):
-        if self._scene is not None and self._scene.IsBatchProcessing():
+        if self._scene is not None and self._scene.IsImporting():
             return
         nodes = self.nodes()
         self._list.clear()
