@@ -1,7 +1,8 @@
-"""Draw the panel and the slice views after a run on the shipped sample: `python Testing/render_panel.py [PNG]`.
+"""Draw the panel and the slice views after a run of each task on its sample: `python Testing/render_panel.py [FOLDER]`.
 
-Needs slicer-core, PySide6 and a pack; no screen and no Slicer. The picture is docs/images/panel.png unless another is
-named. Title bars and colours are Qt's own style, not those of the real application.
+Needs slicer-core, PySide6 and the packs; no screen and no Slicer. The pictures are panel.png (Super-resolve) and
+panel-synthesize.png, in docs/images unless another folder is named; a task without a pack is left out. Title bars and
+colours are Qt's own style, not those of the real application.
 """
 
 from __future__ import annotations
@@ -23,21 +24,31 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 VIEW = 420
 PANEL_WIDTH = 460
 GAP = 4
-ZOOM = 1.2
 LONGEST_RUN_S = 1800
+PICTURES = {"superresolution": "panel.png", "synthesis": "panel-synthesize.png"}
+VIEWS = {"superresolution": ("Red", "Yellow"), "synthesis": ("Green", "Yellow")}
+"""Two views of each task's sample: its slices, and across them. Short-axis slices are closest to coronal."""
+
+ZOOM = {"superresolution": 1.2, "synthesis": 1.8}
 
 
-def main(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        slicer_host.start(Path(folder))
+def main(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        slicer_host.start(Path(temporary))
         slicer.app.make_views((VIEW, VIEW))
         module = slicer_host.load_module(ROOT / "MRDiffusion" / "MRDiffusion.py")
         slicer.app.startupCompleted.emit()
         widget = module.widgetRepresentation()
         panel = widget.python.panel
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(panel, widget, path)
+            folder.mkdir(parents=True, exist_ok=True)
+            for task, name in PICTURES.items():
+                slicer.mrmlScene.Clear()
+                panel.taskButtons[task].click()
+                if panel._offered:
+                    draw(panel, widget, folder / name)
+                else:
+                    print(f"{name}: no pack for the task {task}")
         finally:
             panel.cleanup()
 
@@ -46,7 +57,7 @@ def draw(panel: Any, widget: Any, path: Path) -> None:
     """Load the sample, run it, and save panel and views as one picture."""
     panel.ui.sampleButton.click()
     run(panel)
-    before, after = views(panel)
+    before, after = views(panel.section.task)
     widget.resize(PANEL_WIDTH, 2 * VIEW + GAP)
     widget.show()
     slicer.app.processEvents()
@@ -54,18 +65,14 @@ def draw(panel: Any, widget: Any, path: Path) -> None:
     image = Image.new("RGB", (PANEL_WIDTH + GAP + right.shape[1], right.shape[0]))
     image.paste(grab(widget), (0, 0))
     image.paste(Image.fromarray(right), (PANEL_WIDTH + GAP, 0))
-    pen = ImageDraw.Draw(image)
-    for number, name in enumerate(("input", "result")):
+    pen, result = ImageDraw.Draw(image), panel.logic.results["result"]
+    for number, node in enumerate((result.GetNodeReference("MRDiffusion.Input"), result)):
+        columns, rows, _slices = node.GetImageData().GetDimensions()
         place = (PANEL_WIDTH + GAP + 8, number * (VIEW + GAP) + 8)
-        pen.text(place, f"{name}, {matrix_of(panel, name)}", (230, 230, 230), ImageFont.load_default(16))
+        text = f"{('input', 'result')[number]}, {rows} x {columns}"
+        pen.text(place, text, (230, 230, 230), ImageFont.load_default(16))
     image.save(path, optimize=True)
     print(f"{path}: {panel.ui.stateText.text}")
-
-
-def matrix_of(panel: Any, name: str) -> str:
-    node = panel.parameters.inputVolume if name == "input" else panel.logic.results["result"]
-    columns, rows, _slices = node.GetImageData().GetDimensions()
-    return f"{rows} x {columns}"
 
 
 def run(panel: Any) -> None:
@@ -80,16 +87,16 @@ def run(panel: Any) -> None:
         raise SystemExit(panel.ui.stateText.text)
 
 
-def views(panel: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Axial and sagittal view of the input, and of the result laid over it."""
+def views(task: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Two views of the input, and of the result laid over it."""
     manager, pictures = slicer.app.layoutManager(), []
-    for name in ("Red", "Yellow"):
+    for name in VIEWS[task]:
         node = manager.sliceWidget(name).mrmlSliceNode()
         width, height, depth = node.GetFieldOfView()
-        node.SetFieldOfView(width / ZOOM, height / ZOOM, depth)
+        node.SetFieldOfView(width / ZOOM[task], height / ZOOM[task], depth)
     for opacity in (0.0, 1.0):
         slicer.util.setSliceViewerLayers(foregroundOpacity=opacity)
-        pictures.append([manager.sliceWidget(name).pixels() for name in ("Red", "Yellow")])
+        pictures.append([manager.sliceWidget(name).pixels() for name in VIEWS[task]])
     return pictures[0], pictures[1]
 
 
@@ -111,4 +118,4 @@ def grab(widget: Any) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images" / "panel.png")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images")

@@ -165,7 +165,7 @@ class Panel(VTKObservationMixin):
         self.section.suggest(self.parameters, slicer.mrmlScene)
 
     def _on_sample(self, *_arguments: Any) -> None:
-        views.show_input(self.section.load_sample(self.parameters, self._samples))
+        views.show_input(self.section.load_sample(self.parameters, self._samples, self._offered))
 
     def _on_pack(self, *_arguments: Any) -> None:
         index = self.ui.packList.currentIndex

@@ -94,7 +94,7 @@ def synthesis(case: Any) -> None:
     """The sample's bSSFP and T2 become a marked LGE that lies on their slices."""
     panel = _panel()
     panel.taskButtons["synthesis"].click()
-    lacking = missing() or (not _choose_cardiac(panel) and ["a pack of bSSFP, T2 and LGE"])
+    lacking = missing() or (not _cardiac() and ["a pack of bSSFP, T2 and LGE"])
     if lacking:
         case.delayDisplay(f"Not run: {', '.join(lacking)} not installed")
         return
@@ -107,13 +107,9 @@ def synthesis(case: Any) -> None:
     case.assertEqual(slicer.util.arrayFromVolume(result).shape[0], slicer.util.arrayFromVolume(bssfp).shape[0])
 
 
-def _choose_cardiac(panel: Panel) -> bool:
-    """Choose a model of the sample's sequences; whether there is one."""
-    for pack in list_packs():
-        if pack.task == "synthesis" and {"bSSFP", "T2", "LGE"} <= set(pack.roles):
-            panel.parameters.synthesisPack = pack.name
-            return True
-    return False
+def _cardiac() -> bool:
+    """Whether there is a model of the sample's sequences."""
+    return any(pack.task == "synthesis" and {"bSSFP", "T2", "LGE"} <= set(pack.roles) for pack in list_packs())
 
 
 def _run(case: Any, panel: Panel) -> Any:

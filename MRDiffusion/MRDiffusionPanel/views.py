@@ -16,8 +16,9 @@ COLOUR = (1.0, 0.75, 0.0)
 
 
 def show_input(volume: Any) -> None:
-    """Show a volume alone in the slice views."""
-    slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True)
+    """Show a volume alone in the slice views, turned to its slices: short-axis ones are in no plane of the body."""
+    turn = slicer.app.layoutManager() is not None
+    slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True, rotateToVolumePlane=turn)
 
 
 def show_result(volume: Any, result: Any) -> None:

@@ -345,8 +345,9 @@ def test_scene_of_the_first_version_opens_as_it_was(panel: Any, scene: Any) -> N
 
 
 def test_sample_comes_with_one_click_and_the_truth_is_not_an_input(panel: Any) -> None:
-    select_roles(panel)
+    select_roles(panel, "brain")  # which the sample does not suit
     panel.ui.sampleButton.click()
+    assert panel.parameters.synthesisPack == "cardiac"
     assert row(panel, "bSSFP").selector.currentNode().GetName() == "cardiac-bssfp"
     assert row(panel, "T2").selector.currentNode().GetName() == "cardiac-t2 (simulated)"
     assert panel.parameters.synthesisTarget == "LGE" and panel.ui.applyButton.enabled

@@ -72,6 +72,14 @@ def test_input_that_was_not_in_view_is_brought_into_it(marked: Any, panel: Any) 
     assert red().mrmlSliceNode().GetFieldOfView()[0] >= bounds[1] - bounds[0]
 
 
+def test_views_are_turned_to_oblique_slices(marked: Any) -> None:
+    volume = add_volume()
+    volume.SetIJKToRASDirections(0.8, 0.0, 0.6, 0.0, 1.0, 0.0, -0.6, 0.0, 0.8)
+    views.show_input(volume)
+    across = [red().mrmlSliceNode().GetSliceToRAS().GetElement(row, 2) for row in range(3)]
+    np.testing.assert_allclose(np.abs(across), (0.6, 0.0, 0.8), atol=1e-6)
+
+
 def test_result_has_the_inputs_brightness(marked: Any, panel: Any) -> None:
     """The same window and level: an upsampled volume looks as its input does."""
     low = add_volume(size=(3, 16, 16), spacing=1.0)

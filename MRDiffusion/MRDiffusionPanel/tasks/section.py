@@ -87,8 +87,8 @@ class Section(ABC):
         """
 
     @abstractmethod
-    def load_sample(self, parameters: Any, folder: Path) -> Any:
-        """Load the sample data and choose them as inputs; gives the volume to look at."""
+    def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
+        """Load the sample data, choose them as inputs, and a pack that suits them; gives the volume to look at."""
 
     # A task overrides what it needs of the following.
 

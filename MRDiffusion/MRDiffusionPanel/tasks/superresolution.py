@@ -121,7 +121,7 @@ class SuperResolutionSection(Section):
         settings = settings_from(self.task, values)
         return SuperResolution(inputs={} if volume is None else {ROLE: volume}, settings=settings, **common)
 
-    def load_sample(self, parameters: Any, folder: Path) -> Any:
+    def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
         parameters.inputVolume = slicer.util.loadVolume(str(folder / self.sample[0]))
         return parameters.inputVolume
 

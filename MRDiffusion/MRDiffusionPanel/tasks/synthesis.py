@@ -173,13 +173,16 @@ class SynthesisSection(Section):
         }
         return Synthesis(inputs=inputs, settings=settings_from(self.task, values), **common)
 
-    def load_sample(self, parameters: Any, folder: Path) -> Any:
+    def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
         volumes = {
             role: slicer.util.loadVolume(str(folder / file), {"name": name})
             for file, (role, name) in zip(self.sample, SAMPLE_NAMES.items())
         }
         *given, truth = volumes
+        suitable = [pack.name for pack in packs if set(SAMPLE_NAMES) <= set(pack.roles)]
         with slicer.util.NodeModify(parameters.parameterNode):
+            if suitable and parameters.synthesisPack not in suitable:
+                parameters.synthesisPack = suitable[0]
             parameters.synthesisTarget = truth
             for role in given:
                 roles.set_volume(parameters.parameterNode, role, volumes[role])
