@@ -94,7 +94,7 @@ def simulate(options: argparse.Namespace) -> None:
 def prepare(options: argparse.Namespace) -> None:
     """Write a paired archive. Raises InputError, StorageError."""
     from ..training import lesjak, myops
-    from ..training.paired import Case, pair, write_paired
+    from ..training.paired import HEART, Case, pair, write_paired
 
     def told(cases: Iterable[Case]) -> Iterator[Case]:
         for case in cases:
@@ -106,7 +106,7 @@ def prepare(options: argparse.Namespace) -> None:
         raise StorageError(f"{options.out} cannot be written", "Give the name of an .npz file in a folder that exists")
     if options.dataset == "myops":
         cases, sequences, pixel = told(myops.read_patients(options.folder)), myops.SEQUENCES, options.pixel or 1.4
-        paired = pair(cases, tuple(sequences), options.matrix, pixel)
+        paired = pair(cases, tuple(sequences), options.matrix, pixel, normalisation=HEART)
     else:
         cases, sequences = told(lesjak.read_patients(options.folder, log=print)), lesjak.SEQUENCES
         paired = pair(

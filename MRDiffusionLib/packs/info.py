@@ -80,8 +80,9 @@ class PackInfo:
             less the zero-filled one.
         network: settings of `networks.unet.VDMUNet` or `networks.cmrdiff.CMRDiff`, without the schedule's ends.
         schedule: for `diffusion.schedule_from_dict`.
-        normalisation: {'percentile': p, 'value': v}: the p-th percentile of a volume's object (without air, as
-            `imaging.intensity_scale` finds it) is scaled to v in [0, 1], u; the network sees 2 u - 1.
+        normalisation: {'percentile': p, 'value': v, 'within': w}: the p-th percentile of a volume's object (without
+            air, within the middle w of rows and columns, as `imaging.intensity_scale` finds it) is scaled to v in
+            [0, 1], u; the network sees 2 u - 1. Without 'within' all of the volume counts.
         domain: {'plane': of its slices, an entry of `PLANES`; 'median': {role: [lowest, highest]}, the median of what
             its training volumes show, on the scale of `normalisation`}.
         training_data: what it was trained on, in plain words.
@@ -359,10 +360,10 @@ def _schedule(value: Any) -> dict[str, Any]:
 
 
 def _normalisation(value: Any) -> dict[str, float]:
-    if not isinstance(value, dict) or set(value) != {"percentile", "value"}:
-        raise ValueError("is not an object of percentile and value")
-    limits = {"percentile": _real(1, 100), "value": _real(0.01, 1)}
-    return {key: _inner(key, value[key], check) for key, check in limits.items()}
+    if not isinstance(value, dict) or set(value) - {"within"} != {"percentile", "value"}:
+        raise ValueError("is not an object of percentile, value and, if not 1, within")
+    limits = {"percentile": _real(1, 100), "value": _real(0.01, 1), "within": _real(0.1, 1)}
+    return {key: _inner(key, value[key], check) for key, check in limits.items() if key in value}
 
 
 def _domain(value: Any) -> dict[str, Any]:

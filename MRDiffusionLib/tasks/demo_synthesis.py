@@ -15,6 +15,7 @@ from ..evaluation import psnr, ssim
 from ..imaging.intensity import intensity_scale
 from ..imaging.resample import resample
 from ..imaging.volume import Volume, read_volume, write_volume
+from ..packs import find_pack
 from ..request import Request, Result
 from ..settings import SynthesisSettings
 from . import OnProgress, PackCache, run
@@ -53,7 +54,8 @@ def main(
         several: run(request, cache=cache, progress=progress),
     }
     mean = results[several]
-    given, truth = _on_grid({**inputs, TARGET: str(sample_path(TRUTH))}, mean.volumes["result"])
+    normalisation = find_pack(pack).normalisation
+    given, truth = _on_grid({**inputs, TARGET: str(sample_path(TRUTH))}, mean.volumes["result"], normalisation)
     made = {name: result.volumes["result"].array / WHITE for name, result in results.items()}
     scores = {name: _score(truth, image) for name, image in made.items()}
     text, path = _table(scores, mean), folder / "synthesis.png"
@@ -68,12 +70,14 @@ def _changed(request: Request, **settings: Any) -> Request:
     return request.resolved(settings=replace(request.settings, **settings))
 
 
-def _on_grid(files: Mapping[str, str], result: Volume) -> tuple[dict[str, Array], Array]:
+def _on_grid(
+    files: Mapping[str, str], result: Volume, normalisation: Mapping[str, float]
+) -> tuple[dict[str, Array], Array]:
     """The given images and the truth on the result's grid, white at 1 as the pack has it."""
     arrays = {}
     for role, path in files.items():
         stack = resample(read_volume(path), result.geometry).array
-        arrays[role] = np.clip(stack / intensity_scale(stack, {"percentile": 99.5, "value": 0.9}), 0, 1)
+        arrays[role] = np.clip(stack / intensity_scale(stack, normalisation), 0, 1)
     return {role: array for role, array in arrays.items() if role != TARGET}, arrays[TARGET]
 
 

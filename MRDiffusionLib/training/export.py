@@ -70,6 +70,7 @@ def pack_from_checkpoint(
         raise PackError(f"the description sets {', '.join(decided)}", "The training run decides that: leave it out")
     if isinstance(config, PairedConfig):
         decides, weights = _of_synthesis(checkpoint, config, regression)
+        decides["normalisation"] = read_paired(config.data).normalisation
         decides["domain"] = {"plane": description["domain"]["plane"], "median": medians(config)}
     else:
         decides, weights = _of_run(config), averaged_weights(checkpoint)

@@ -1,16 +1,18 @@
 """Training slices of several sequences on one grid: patients in, one NumPy archive out.
 
 The archive holds `images` (N, sequences, H, W) uint8, `labels` (N, H, W) uint16, `patient` and `group` (N,) text,
-`sequences` (sequences,) text and `pixel_size_mm`. Each volume is scaled on its own, as a pack scales a user's volume.
+`sequences` (sequences,) text, `pixel_size_mm`, and `normalisation` as JSON. Each volume is scaled on its own, as a pack
+scales a user's volume.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +26,10 @@ from ..imaging.intensity import intensity_scale
 from ..imaging.resample import grid_around, middle, position, resample, shown_middle
 from ..imaging.volume import Volume
 
-NORMALISATION = {"percentile": 99.5, "value": 0.9}
+WHOLE = {"percentile": 99.5, "value": 0.9}
+"""Scale of what fits into the field of view."""
+HEART = {"percentile": 95.0, "value": 0.65, "within": 0.5}
+"""Scale of what lies in the middle, from blood, with room for scar: fat beside the coil would leave the heart dark."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Paired:
     group: NDArray[np.str_]
     sequences: tuple[str, ...]
     pixel_size_mm: float
+    normalisation: dict[str, float]
 
     def of(self, patients: Sequence[str]) -> Paired:
         """The slices of some patients. Raises InputError for an unknown one."""
@@ -62,6 +68,7 @@ class Paired:
             self.group[chosen],
             self.sequences,
             self.pixel_size_mm,
+            self.normalisation,
         )
 
 
@@ -74,6 +81,7 @@ def pair(
     centre: Literal["labels", "signal"] = "labels",
     slice_spacing_mm: float = 0.0,
     least_shown: float = 0.0,
+    normalisation: Mapping[str, float] = WHOLE,
 ) -> Paired:
     """Slices of all cases, `matrix` x `matrix` pixels of `pixel_mm`.
 
@@ -88,6 +96,7 @@ def pair(
             are not averaged.
         least_shown: share of a slice's pixels that must show the object (above 5 % of the scale) in every sequence;
             other slices, and those without any signal, are left out.
+        normalisation: of each volume, as `intensity_scale` has it.
 
     Raises:
         InputError: no case, or none of whose slices all sequences show something.
@@ -103,7 +112,7 @@ def pair(
         drawn = np.zeros(stacks[0].shape, np.uint16)
         if case.labels is not None:
             drawn = resample(case.labels, grid, nearest=True).array[every].astype(np.uint16)
-        levels = np.stack([_levels(stack) for stack in stacks], axis=1)
+        levels = np.stack([_levels(stack, normalisation) for stack in stacks], axis=1)
         shown = (levels.reshape(*levels.shape[:2], -1).max(-1) > 0).all(1)
         shown &= ((levels > 0.05 * 255).mean((2, 3)) >= least_shown).all(1)
         images.append(levels[shown])
@@ -119,6 +128,7 @@ def pair(
         np.array(groups),
         tuple(sequences),
         pixel_mm,
+        dict(normalisation),
     )
 
 
@@ -134,6 +144,7 @@ def read_paired(path: str | Path) -> Paired:
                 archive["group"],
                 tuple(archive["sequences"].tolist()),
                 float(archive["pixel_size_mm"]),
+                json.loads(str(archive["normalisation"])),
             )
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", hint) from error
@@ -161,6 +172,7 @@ def write_paired(paired: Paired, path: str | Path) -> None:
                 group=paired.group,
                 sequences=np.array(paired.sequences),
                 pixel_size_mm=np.array(paired.pixel_size_mm),
+                normalisation=np.array(json.dumps(paired.normalisation)),
             )
         partial.replace(path)
     except OSError as error:
@@ -178,6 +190,6 @@ def _centre(case: Case) -> NDArray[np.float64]:
     return position(geometry, np.array(ndimage.center_of_mass(case.labels.array > 0))[::-1])
 
 
-def _levels(stack: NDArray[np.float32]) -> NDArray[np.uint8]:
-    scale = intensity_scale(stack, NORMALISATION)
+def _levels(stack: NDArray[np.float32], normalisation: Mapping[str, float]) -> NDArray[np.uint8]:
+    scale = intensity_scale(stack, normalisation)
     return np.asarray(np.clip(stack / scale * 255, 0, 255).round(), np.uint8)

@@ -96,5 +96,6 @@ def test_demo_of_synthesis_writes_picture_table_and_volumes(tiny_synthesis_pack:
     given, truth = demo_synthesis._on_grid(
         {"bSSFP": str(demo.SAMPLE_DATA / "cardiac-bssfp.nii.gz"), "LGE": str(demo.SAMPLE_DATA / "cardiac-lge.nii.gz")},
         read_volume(tmp_path / "synthesis.nii.gz"),
+        {"percentile": 99.5, "value": 0.9},
     )
     assert given["bSSFP"].shape == truth.shape == read_volume(tmp_path / "synthesis.nii.gz").array.shape

@@ -131,3 +131,16 @@ def test_only_slices_that_all_sequences_show_are_taken() -> None:
     assert len(pair([case], ["a", "b"], 32, 1.0).images) == 2
     with pytest.raises(InputError, match="no slice that all sequences show"):
         pair([], ["a", "b"], 32, 1.0)
+
+
+def test_the_middle_alone_decides_the_scale_where_a_pack_says_so() -> None:
+    heart = np.full((2, 40, 40), 10.0, np.float32)
+    heart[:, 15:25, 15:25] = 100  # blood
+    with_fat = heart.copy()
+    with_fat[:, :6] = 1000  # beside the coil
+    middle = {"percentile": 95.0, "value": 0.65, "within": 0.5}
+    assert intensity_scale(with_fat, middle) == intensity_scale(heart, middle) == pytest.approx(100 / 0.65)
+    assert intensity_scale(with_fat, {"percentile": 95.0, "value": 0.65}) > 900
+    with_fat[:, 10:30, 10:30] = 0
+    with pytest.raises(InputError, match="largest intensity"):
+        intensity_scale(with_fat, middle)

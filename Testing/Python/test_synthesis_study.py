@@ -147,7 +147,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     images = np.concatenate([volume * gain for gain in np.linspace(0.7, 1, len(names))]).astype(np.uint8)
     archive = folder / "hearts.npz"
     sequences = ("bSSFP", "T2", "LGE")
-    write_paired(Paired(images, np.tile(labels, (len(names), 1, 1)), patient, group, sequences, 1.4), archive)
+    write_paired(
+        Paired(
+            images,
+            np.tile(labels, (len(names), 1, 1)),
+            patient,
+            group,
+            sequences,
+            1.4,
+            {"percentile": 99.5, "value": 0.9},
+        ),
+        archive,
+    )
     origins = {name: {"anatomy": f"{'real' if i % 2 else 'model'} {i}"} for i, name in enumerate(names)}
     (folder / "simulated.json").write_text(json.dumps({"patients": origins}))
     common = {

@@ -22,7 +22,7 @@ from MRDiffusionLib.training.export import pack_from_checkpoint
 from MRDiffusionLib.training.heatmap import heat, weighted_error
 from MRDiffusionLib.training.jobs import make_job
 from MRDiffusionLib.training.loop import train
-from MRDiffusionLib.training.paired import Paired, write_paired
+from MRDiffusionLib.training.paired import WHOLE, Paired, write_paired
 from MRDiffusionLib.training.paired_slices import Slices, augmented, drawn_roles, load_split
 from MRDiffusionLib.training.share import Share
 
@@ -44,7 +44,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels.append(disc * 200)
     path = tmp_path_factory.mktemp("paired") / "discs.npz"
     names = np.repeat([f"myops_training_{n}" for n in range(101, 109)], 4)
-    paired = Paired(np.array(images, np.uint8), np.array(labels, np.uint16), names, names, ("bSSFP", "T2", "LGE"), 1.4)
+    paired = Paired(
+        np.array(images, np.uint8), np.array(labels, np.uint16), names, names, ("bSSFP", "T2", "LGE"), 1.4, WHOLE
+    )
     write_paired(paired, path)
     return path
 
@@ -261,7 +263,6 @@ def test_three_runs_make_a_pack_that_synthesises(make, autoencoder, tmp_path):
         "roles": ["bSSFP", "T2", "LGE"],
         "matrix": [32, 32],
         "pixel_size_mm": [1.4, 1.4],
-        "normalisation": {"percentile": 99.5, "value": 0.9},
         "domain": {"plane": "any", "median": {}},
         "training_data": "discs",
         "licence": "Apache-2.0",

@@ -50,7 +50,7 @@ from MRDiffusionLib.tasks.slicewise import chunks
 from MRDiffusionLib.tasks.synthesis import Guided, check, sample_slices
 from MRDiffusionLib.training.config import config_from, read_config
 from MRDiffusionLib.training.export import pack_from_checkpoint
-from MRDiffusionLib.training.paired import NORMALISATION, Paired, read_paired
+from MRDiffusionLib.training.paired import Paired, read_paired
 
 DIFFUSION = ("cmrdiff", "plain", "no-heatmap", "no-features")
 ONE_PASS = ("regression", "gan")
@@ -221,7 +221,6 @@ class Runs:
             "roles": list(paired.sequences),
             "matrix": list(matrix),
             "pixel_size_mm": [pixel, pixel],
-            "normalisation": NORMALISATION,
             "domain": {"plane": "any"},
             "training_data": "of a study",
             "licence": "none",
