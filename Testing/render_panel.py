@@ -60,7 +60,8 @@ def draw(panel: Any, widget: Any, path: Path) -> None:
     before, after = views(panel.section.task)
     widget.resize(PANEL_WIDTH, 2 * VIEW + GAP)
     widget.show()
-    slicer.app.processEvents()
+    for _ in range(30):  # what holds what finds its height, one after the other
+        slicer.app.processEvents()
     right = np.concatenate([row(before), gap(2 * VIEW + GAP, GAP), row(after)])
     image = Image.new("RGB", (PANEL_WIDTH + GAP + right.shape[1], right.shape[0]))
     image.paste(grab(widget), (0, 0))
