@@ -272,8 +272,10 @@ class Panel(VTKObservationMixin):
 
     def _resting_text(self, chosen: Parameters | None, problem: str) -> str:
         """The state between runs: how the last one ended, and what the next one needs."""
-        lines = [self.logic.message] if self.logic.message else []
-        if self.logic.state == State.DONE:
+        done = self.logic.state == State.DONE
+        gone = done and self.logic.results["result"].GetScene() is None  # a closed scene took it along
+        lines = [self.logic.message] if self.logic.message and not gone else []
+        if done and not gone:
             lines.append(_("Hold Ctrl and drag up or down in a slice view to fade to the input."))
         if problem:
             lines.append(_("Not ready: {problem}").format(problem=problem))

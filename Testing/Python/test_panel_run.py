@@ -214,6 +214,14 @@ def test_closing_the_scene_stops_the_run(panel: Any, scene: Any) -> None:
     assert can_run_again(panel)
 
 
+def test_result_that_is_gone_is_no_longer_announced(panel: Any, scene: Any) -> None:
+    select(panel, add_volume())
+    run(panel)
+    assert panel.ui.stateText.text.startswith("Done in")
+    scene.Clear()
+    assert panel.ui.stateText.text.startswith("Not ready: choose a low-resolution volume")
+
+
 def test_deleting_the_input_stops_the_run(panel: Any, scene: Any) -> None:
     low = start_slow(panel)
     scene.RemoveNode(low)

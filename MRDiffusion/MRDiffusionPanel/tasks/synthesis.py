@@ -93,13 +93,10 @@ class Synthesis(Parameters):
         return [text.format(role=role, first=first) for role in others]
 
     def _nothing_given(self) -> str:
-        return (
-            ""
-            if self.inputs
-            else _("choose at least one volume to make {target} from").format(
-                target=self.settings.target or _("the wanted sequence")
-            )
-        )
+        if self.inputs:
+            return ""
+        target = self.settings.target or _("the wanted sequence")
+        return _("choose at least one volume to make {target} from").format(target=target)
 
     def _own_problem(self) -> str:
         first = next(iter(self.inputs))
@@ -213,7 +210,7 @@ def wanted(parameters: Any, pack: PackInfo | None) -> str:
     if pack is None or parameters.synthesisTarget in pack.roles:
         chosen: str = parameters.synthesisTarget
         return chosen
-    return pack.roles[-1]
+    return pack.roles[-1] if pack.roles else ""
 
 
 def beginning(parameters: Any, pack: PackInfo | None) -> str:
