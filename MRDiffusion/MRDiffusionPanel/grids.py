@@ -54,3 +54,14 @@ def _corners(volume: Any) -> NDArray[np.float64]:
     index[:, :3] *= np.array(size(volume)) - 1
     corners: NDArray[np.float64] = (index @ _affine(volume).T)[:, :3]
     return corners
+
+
+def middle(volume: Any, field_of_view_mm: tuple[float, float]) -> Any:
+    """The voxels in the middle (rows, columns) mm of every slice, a float32 array (slices, rows, columns)."""
+    array = slicer.util.arrayFromVolume(volume)
+    spacing = volume.GetSpacing()
+    cuts = []
+    for count, step, extent in zip(array.shape[1:], (spacing[1], spacing[0]), field_of_view_mm):
+        margin = max(0, (count - round(extent / step)) // 2)
+        cuts.append(slice(margin, count - margin))
+    return array[:, cuts[0], cuts[1]].astype("float32")

@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .geometry import Geometry, voxel_positions
-from .intensity import intensity_scale
 from .volume import Volume, to_image
 
 
@@ -48,7 +48,11 @@ def shown_box(volume: Volume) -> NDArray[np.float64]:
 
     Raises InputError if no voxel is positive.
     """
-    level = intensity_scale(volume.array, {"percentile": 99.5, "value": 1.0})
+    largest = float(volume.array.max())
+    if largest <= 0:
+        raise InputError(f"the largest intensity of the volume is {largest:g}", "Load a magnitude image")
+    # Few voxels may be far brighter than the rest.
+    level = np.percentile(volume.array[volume.array > 0.05 * largest], 99.5)
     shown = np.argwhere(volume.array > 0.1 * level)[:, ::-1]
     return np.asarray(np.percentile(shown, (1, 99), axis=0))
 

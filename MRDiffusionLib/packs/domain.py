@@ -1,13 +1,18 @@
 """Whether what is given resembles what a pack was trained on: sentences for the person, before anything runs.
 
-Plain numbers in, so that the panel can ask without loading what a computation needs.
+Plain numbers and arrays in, so that the panel can ask without loading what a computation needs.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
 from .info import PackInfo
+from .intensity import intensity_scale
 
 # Directions are LPS: left, posterior, superior.
 NORMALS = {
@@ -55,15 +60,23 @@ def grid_warnings(matrix: tuple[int, int], pixel_mm: tuple[float, float], info: 
     return sentences
 
 
-def intensity_warnings(role: str, median: float, info: PackInfo) -> list[str]:
+def intensity_warnings(role: str, array: NDArray[np.float32], info: PackInfo) -> list[str]:
     """A sentence where the median of what a volume shows is outside that of the training.
 
     Args:
         role: of the volume.
-        median: of its voxels above `SHOWN`, as a share of white (`imaging.intensity.intensity_scale`).
+        array: (slices, rows, columns), of the pack's field of view.
     """
     limits = info.domain["median"].get(role)
-    if limits is None or limits[0] <= median <= limits[1]:
+    if limits is None:
+        return []
+    try:
+        scale = intensity_scale(array, info.normalisation)
+    except InputError:  # it shows nothing; the run says so
+        return []
+    level = np.minimum(array / scale, 1)
+    median = float(np.median(level[level > SHOWN]))
+    if limits[0] <= median <= limits[1]:
         return []
     return [
         f"{role} is not as bright as what pack {info.name} was trained on (median {median:.2f} of white; there "

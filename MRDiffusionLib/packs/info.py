@@ -81,8 +81,8 @@ class PackInfo:
         network: settings of `networks.unet.VDMUNet` or `networks.cmrdiff.CMRDiff`, without the schedule's ends.
         schedule: for `diffusion.schedule_from_dict`.
         normalisation: {'percentile': p, 'value': v, 'within': w}: the p-th percentile of a volume's object (without
-            air, within the middle w of rows and columns, as `imaging.intensity_scale` finds it) is scaled to v in
-            [0, 1], u; the network sees 2 u - 1. Without 'within' all of the volume counts.
+            air, within the middle w of rows and columns; `intensity.intensity_scale`) is scaled to v in [0, 1], u; the
+            network sees 2 u - 1. Without 'within' all of the volume counts.
         domain: {'plane': of its slices, an entry of `PLANES`; 'median': {role: [lowest, highest]}, the median of what
             its training volumes show, on the scale of `normalisation`}.
         training_data: what it was trained on, in plain words.

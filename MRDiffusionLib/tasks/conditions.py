@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..imaging.geometry import Geometry
-from ..imaging.intensity import intensity_scale
 from ..imaging.resample import covered, grid_around, resample, window_middle
 from ..imaging.volume import Volume, read_volume, require_contrast, sha256_of
 from ..packs import PackInfo
-from ..packs.domain import SHOWN, grid_warnings, intensity_warnings, plane_warnings
+from ..packs.domain import grid_warnings, intensity_warnings, plane_warnings
+from ..packs.intensity import intensity_scale
 
 LEAST_OVERLAP = 0.6
 """Share of the first volume's slices that every other one must cover."""
@@ -81,8 +81,7 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
         stack = resample(volume, target).array
         scale = intensity_scale(stack, info.normalisation)
         level = np.clip(stack / scale, 0, 1)
-        if (level > SHOWN).any():
-            warnings += intensity_warnings(role, float(np.median(level[level > SHOWN])), info)
+        warnings += intensity_warnings(role, stack, info)
         images[there, slot] = 2 * level[there] - 1
         present[there, slot] = True
     return Conditions(

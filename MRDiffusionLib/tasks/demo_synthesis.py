@@ -12,10 +12,10 @@ import numpy as np
 
 from ..errors import StorageError
 from ..evaluation import psnr, ssim
-from ..imaging.intensity import intensity_scale
 from ..imaging.resample import resample
 from ..imaging.volume import Volume, read_volume, write_volume
 from ..packs import find_pack
+from ..packs.intensity import intensity_scale
 from ..request import Request, Result
 from ..settings import SynthesisSettings
 from . import OnProgress, PackCache, run

@@ -20,9 +20,9 @@ from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import Step, partial_start, sample, step_gammas
 from ..errors import InputError, PackError, SettingError
 from ..imaging.geometry import Geometry
-from ..imaging.intensity import intensity_scale
 from ..imaging.volume import Volume
 from ..packs.domain import plane_warnings
+from ..packs.intensity import intensity_scale
 from ..physics.guidance import k_space_guide
 from ..physics.kspace import Measurement, k_space_report
 from ..request import Request, Result

@@ -29,9 +29,9 @@ from scipy import ndimage
 from ..errors import InputError
 from ..imaging.alignment import align_rigidly, normalised_mutual_information, reoriented
 from ..imaging.geometry import Geometry
-from ..imaging.intensity import intensity_scale
 from ..imaging.resample import Rigid, resample
 from ..imaging.volume import Volume, read_volume
+from ..packs.intensity import intensity_scale
 from .paired import Case
 
 SEQUENCES = {"T1": "T1W", "T2": "T2W", "FLAIR": "FLAIR"}

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import InputError, StorageError
-from ..imaging.intensity import intensity_scale
 from ..imaging.resample import grid_around, middle, position, resample, shown_middle
 from ..imaging.volume import Volume
+from ..packs.intensity import intensity_scale
 
 WHOLE = {"percentile": 99.5, "value": 0.9}
 """Scale of what fits into the field of view."""

@@ -52,7 +52,7 @@ def pack_info(name: str, **values: Any) -> PackInfo:
         "prediction": "v",
         "network": {},
         "schedule": {},
-        "normalisation": {},
+        "normalisation": {"percentile": 99.5, "value": 0.9},
         "domain": {"plane": "any", "median": {}},
         "training_data": "nothing",
         "licence": "CC0-1.0",

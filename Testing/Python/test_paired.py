@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.geometry import Geometry
-from MRDiffusionLib.imaging.intensity import intensity_scale
 from MRDiffusionLib.imaging.resample import grid_around
 from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
+from MRDiffusionLib.packs.intensity import intensity_scale
 from MRDiffusionLib.simulation.cohort import write_cohort
 from MRDiffusionLib.training.myops import read_patients
 from MRDiffusionLib.training.paired import Case, pair, write_paired

@@ -210,6 +210,22 @@ def test_plane_pixels_and_field_of_view_that_the_pack_has_not_seen(panel: Any) -
     assert "64 x 64 mm" in notes(panel) and "pixels of 2.00 mm" in notes(panel)
 
 
+def test_brightness_that_the_pack_has_not_seen_is_asked_about(panel: Any) -> None:
+    packs = [synthesis_pack("dim", domain={"plane": "any", "median": {"bSSFP": [0.01, 0.05], "T2": [0.0, 1.0]}})]
+    panel._list_packs = lambda: packs
+    panel.enter()
+    select_roles(panel, "dim", bSSFP=heart(), T2=heart("t2"))
+    assert "bSSFP is not as bright" in notes(panel) and "T2 is not as bright" not in notes(panel)
+    assert panel.ui.applyButton.enabled
+    # New voxels are looked at anew.
+    slicer.util.arrayFromVolume(row(panel, "T2").selector.currentNode())[:] = 0
+    slicer.util.arrayFromVolume(row(panel, "bSSFP").selector.currentNode())[:] = 0
+    for role in ("bSSFP", "T2"):
+        slicer.util.arrayFromVolumeModified(row(panel, role).selector.currentNode())
+    panel.parameters.parameterNode.Modified()
+    assert "not as bright" not in notes(panel)
+
+
 def test_synthetic_input_is_told(panel: Any) -> None:
     volume = heart()
     volume.SetAttribute(nodes.SYNTHETIC, "1")

@@ -21,7 +21,7 @@ from superresolution import FULL, LAMBDAS, PRIOR, REGRESSION, enlarge, low_resol
 
 from MRDiffusionLib.diffusion import SampleNoise, sample, step_gammas
 from MRDiffusionLib.diffusion.noise import stream_seed
-from MRDiffusionLib.imaging.intensity import intensity_scale
+from MRDiffusionLib.packs.intensity import intensity_scale
 from MRDiffusionLib.physics.kspace import measure_image
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import SuperResolutionSettings

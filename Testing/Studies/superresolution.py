@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from MRDiffusionLib.evaluation.metrics import haarpsi, psnr, ssim
 from MRDiffusionLib.imaging.geometry import Geometry
-from MRDiffusionLib.imaging.intensity import intensity_scale
+from MRDiffusionLib.packs.intensity import intensity_scale
 from MRDiffusionLib.physics.guidance import METHODS
 from MRDiffusionLib.physics.kspace import k_space_report, resize_image
 from MRDiffusionLib.request import Request

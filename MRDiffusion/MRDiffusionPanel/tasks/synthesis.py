@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import slicer.util
 
 from MRDiffusionLib.packs import PackInfo
-from MRDiffusionLib.packs.domain import grid_warnings, plane_warnings
+from MRDiffusionLib.packs.domain import grid_warnings, intensity_warnings, plane_warnings
 from MRDiffusionLib.settings import SynthesisSettings, info_of, settings_from
 
 from .. import grids, nodes, roles
@@ -58,6 +58,7 @@ class Synthesis(Parameters):
             *self._resampled(),
             *plane_warnings(grids.normal(first), self.pack),
             *grid_warnings((rows, columns), (spacing[1], spacing[0]), self.pack),
+            *(text for role, volume in self.inputs.items() for text in brightness_warnings(role, volume, self.pack)),
             *(
                 _("{name} is itself SYNTHETIC.").format(name=volume.GetName())
                 for volume in self.inputs.values()
@@ -203,6 +204,20 @@ class SynthesisSection(Section):
 
     def _on_start(self, name: str) -> None:
         self._current().synthesisStart = name
+
+
+def brightness_warnings(role: str, volume: Any, pack: PackInfo) -> tuple[str, ...]:
+    """A sentence where a volume is not as bright as what the pack has seen; computed once while its voxels stay."""
+    key = (volume.GetID(), volume.GetImageData().GetMTime(), volume.GetSpacing(), role, pack.name, pack.weights_sha256)
+    if key not in _brightness:
+        while len(_brightness) >= REMEMBERED:
+            _brightness.pop(next(iter(_brightness)))
+        _brightness[key] = tuple(intensity_warnings(role, grids.middle(volume, pack.field_of_view_mm), pack))
+    return _brightness[key]
+
+
+_brightness: dict[tuple[Any, ...], tuple[str, ...]] = {}
+REMEMBERED = 32
 
 
 def wanted(parameters: Any, pack: PackInfo | None) -> str:
