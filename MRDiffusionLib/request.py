@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import SettingError
-from .settings import ROLES, TASKS, Settings, SuperResolutionSettings, settings_from, settings_to, shown
+from .settings import ROLE, ROLES, TASKS, Settings, SuperResolutionSettings, settings_from, settings_to, shown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -107,7 +107,7 @@ def _check_inputs(task: str, inputs: object) -> None:
     if not inputs or (roles and set(inputs) != set(roles)):
         raise SettingError(f"the inputs are {', '.join(sorted(map(str, inputs))) or 'empty'}", hint)
     for role, path in inputs.items():
-        if not isinstance(role, str) or not re.fullmatch(r"[\w .+-]{1,64}", role):
+        if not isinstance(role, str) or not re.fullmatch(ROLE, role):
             raise SettingError(f"the input {shown(role)} is not a name", hint)
         if not isinstance(path, str) or not path:
             raise SettingError(f"the input {role} is {shown(path)}, not a file's path")

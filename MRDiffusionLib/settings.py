@@ -189,6 +189,12 @@ class SynthesisSettings:
     eta: float = _eta(0.0)
 
 
+ROLE = r"[\w .+-]{1,64}"
+"""What the name of an input may be, a regular expression."""
+
+STARTS = ("noise", "regression")
+"""What a synthesis can start from beside a given sequence; no sequence is called so."""
+
 Settings = SuperResolutionSettings | SynthesisSettings
 
 TASKS: dict[str, type[SuperResolutionSettings] | type[SynthesisSettings]] = {

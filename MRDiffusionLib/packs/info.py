@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PackError
+from ..settings import ROLE, STARTS
 
 FORMAT = 1
 INFO_FILE, WEIGHTS_FILE, CARD_FILE, LICENCE_FILE = "pack.json", "weights.safetensors", "README.md", "LICENSE"
 TASKS = ("superresolution", "regression", "synthesis")
 PREDICTIONS = ("eps", "v", "x0")
+PATCH = 16
+"""Side of the patches of `networks.features.PatchEncoder`."""
 PLANES = ("any", "axial", "coronal", "sagittal", "short axis")
 LARGEST_INFO = 1_000_000
 
@@ -187,6 +190,8 @@ def info_from(values: Any, folder: Path) -> PackInfo:
                 f"Correct {INFO_FILE} or get the pack again",
             ) from error
     info = PackInfo(folder=folder, **checked)
+    if info.task == "synthesis":
+        _check_synthesis(info)
     if any(n % info.multiple for n in info.matrix):
         raise PackError(
             f"pack {folder.name}: matrix = {info.matrix[0]}x{info.matrix[1]} is no multiple of {info.multiple}, "
@@ -194,6 +199,24 @@ def info_from(values: Any, folder: Path) -> PackInfo:
             f"Correct {INFO_FILE} or get the pack again",
         )
     return info
+
+
+def _check_synthesis(info: PackInfo) -> None:
+    """Entries that are in order alone and do not go together. Raises PackError."""
+    roles, features = info.roles, info.network["features"] or {}
+    problem = ""
+    if len(set(roles)) != len(roles) or len(roles) < 2:
+        problem = f"roles = {_short(list(roles))} are not two or more different names"
+    elif set(roles) & set(STARTS):
+        problem = f"roles = {_short(list(roles))} name what a sampling starts from ({', '.join(STARTS)})"
+    elif any(not re.fullmatch(ROLE, role) for role in roles):
+        problem = f"roles = {_short(list(roles))} hold more than letters, digits, spaces and . + - _"
+    elif "matrix" in features and (features["matrix"] != list(info.matrix) or any(n % PATCH for n in info.matrix)):
+        problem = (
+            f"the features are of a matrix {features['matrix']}, not of {list(info.matrix)} in multiples of {PATCH}"
+        )
+    if problem:
+        raise PackError(f"pack {info.name}: {problem}", f"Correct {INFO_FILE} or get the pack again")
 
 
 def _refuse_constant(text: str) -> float:

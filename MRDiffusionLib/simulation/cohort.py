@@ -161,7 +161,8 @@ def write_cohort(
     out, options = Path(out), options or Options()
     if out.exists() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty", "Give a new folder")
-    streams = iter(np.random.SeedSequence(seed).generate_state(10_000))
+    most = max(10_000, len(cine) * max(repeats, 2) + sum(modelled))
+    streams = iter(np.random.SeedSequence(seed).generate_state(most))
     manifest: dict[str, Any] = {"simulated": True, "seed": seed, "options": asdict(options), "patients": {}}
     for part, first, names, count, models in (
         ("training", 101, [n for n in cine if n not in test], repeats, modelled[0]),
@@ -184,7 +185,12 @@ def write_cohort(
             manifest["patients"][_write(out, part, number, patient)] = patient.origin
             log(f"{part} {number}: modelled")
             number += 1
-    (out / "simulated.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    try:
+        (out / "simulated.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{out / 'simulated.json'} cannot be written ({error.strerror})", "Free some space"
+        ) from error
     return out
 
 

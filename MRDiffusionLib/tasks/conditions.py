@@ -79,7 +79,11 @@ def conditions_of(volumes: Mapping[str, Volume], info: PackInfo) -> Conditions:
         if role != roles[0]:
             warnings += _resampled(role, roles[0], volume.geometry, first, there)
         stack = resample(volume, target).array
-        scale = intensity_scale(stack, info.normalisation)
+        try:
+            scale = intensity_scale(stack, info.normalisation)
+        except InputError as error:
+            hint = f"Choose an image that shows the same region as {roles[0]}, in the middle of its slices"
+            raise InputError(f"{role} shows nothing in the {info.name} pack's field of view", hint) from error
         level = np.clip(stack / scale, 0, 1)
         warnings += intensity_warnings(role, stack, info)
         images[there, slot] = 2 * level[there] - 1

@@ -23,7 +23,7 @@ from ..diffusion.samplers import Step, partial_start, sample, step_gammas
 from ..errors import SettingError
 from ..imaging.volume import Volume
 from ..request import Request, Result
-from ..settings import SynthesisSettings
+from ..settings import STARTS, SynthesisSettings
 from .conditions import Conditions, read_conditions
 from .device import faster_precision, resolve_device
 from .models import PackCache, Synthesiser
@@ -85,10 +85,8 @@ def check(settings: SynthesisSettings, roles: tuple[str, ...], model: Synthesise
     for role, _ in settings.scales:
         if role not in roles:
             raise SettingError(f"there is a scale for {role}, which is not given", f"Given are {', '.join(roles)}")
-    if settings.start not in ("noise", "regression", *roles):
-        raise SettingError(
-            f"start = {settings.start} is not given", f"Use noise, regression, or one of {', '.join(roles)}"
-        )
+    if settings.start not in (*STARTS, *roles):
+        raise SettingError(f"start = {settings.start} is not given", f"Use one of {', '.join((*STARTS, *roles))}")
     if settings.start == "regression" and model.network.regression is None:
         raise SettingError(f"pack {model.info.name} has no regression to start from", "Use start noise")
 

@@ -284,6 +284,10 @@ class PairedConfig(RunConfig):
                 raise SettingError(f"{name} is no list of patients", "Give names, or patterns with * and ?")
         if self.task == "synthesis" and not self.autoencoder:
             raise SettingError("autoencoder is missing", "Name the checkpoint of a trained autoencoder")
+        if self.schedule.get("name") == "learned":
+            raise SettingError("schedule = learned is not trained with this task", "Use linear, cosine or ddpm")
+        for label in self.labels:
+            _check_whole("labels", label, 1)
         _check_whole("copies", self.copies, 1)
         for name in ("kl_weight", "region_weight", "adversarial"):
             value = getattr(self, name)

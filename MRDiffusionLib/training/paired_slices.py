@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, SettingError
 from .config import Augmentation, PairedConfig
 from .paired import Paired, read_paired
 
@@ -58,6 +58,18 @@ def _slices(paired: Paired, labels: Sequence[int]) -> Slices:
     drawn = torch.from_numpy(paired.labels.astype("int32"))
     region = torch.isin(drawn, torch.tensor(labels, dtype=torch.int32)) if labels else drawn > 0
     return Slices(torch.from_numpy(paired.images), region)
+
+
+def check_whole(config: PairedConfig, slices: Slices, multiple: int) -> None:
+    """For a task that trains on whole slices. Raises SettingError where crops or slices do not go with the network."""
+    height, width = slices.images.shape[-2:]
+    if height % multiple or width % multiple:
+        hint = "Prepare the archive with another --matrix"
+        raise SettingError(f"the slices have {height}x{width} pixels, not multiples of {multiple}", hint)
+    for phase in config.phases:
+        if phase.crop != min(height, width):
+            hint = f"Task {config.task} trains on whole slices: use {min(height, width)}"
+            raise SettingError(f"crop = {phase.crop} is not the side of the slices", hint)
 
 
 def from_grey(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from ..networks.conditional import ConditionalUNet
 from ..networks.features import feature_encoder
 from .config import Heatmap, PairedConfig
 from .heatmap import heat, weighted_error
-from .paired_slices import Slices, augmented, drawn_roles, from_grey, load_split
+from .paired_slices import Slices, augmented, check_whole, drawn_roles, from_grey, load_split
 from .share import Share
 from .vdm import low_discrepancy
 
@@ -96,9 +96,11 @@ class SynthesisJob:
             )
         except (TypeError, ValueError) as error:
             raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
-        self.pool = Pool(augmented_copies(slices, config), self.autoencoder)
-        # The held-out slices are scaled as the training ones.
-        self.held_out = Pool(held_out, self.autoencoder, scale=False)
+        check_whole(config, slices, self.autoencoder.factor * unet.multiple)
+        smooth = (config.heatmap or Heatmap()).smooth
+        self.pool = Pool(augmented_copies(slices, config), self.autoencoder, smooth)
+        # The held-out slices are scaled as the training ones, and judged alike in all runs.
+        self.held_out = Pool(held_out, self.autoencoder, Heatmap().smooth, scale=False)
         self.model = SynthesisModel(unet, features, self.autoencoder)
         self.description = {
             "task": config.task,
@@ -186,7 +188,7 @@ class SynthesisJob:
             gammas = step_gammas(self.schedule, steps)
             with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
                 sampled = sample(Denoiser(network, "v"), draw(), gammas, draw, "ddim", eta=0.0)
-                made = self.autoencoder.decode(sampled.float()).float().cpu()
+                made = self.autoencoder.decode(sampled.float().cpu()).float()  # it stays on the CPU
             shown = torch.cat([torch.cat([*images[i], made[i, 0]], dim=-1) for i in range(count)], dim=-1)
             rows.append(shown)
         tiles = ((torch.cat(rows).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
@@ -199,10 +201,10 @@ class Pool:
     Attributes:
         images: (N, S, H, W) uint8.
         latents: (N, S, C, h, w) float16, scaled.
-        heat: (N, h, w) float16, with the blur of the default `Heatmap`.
+        heat: (N, h, w) float16.
     """
 
-    def __init__(self, slices: Slices, autoencoder: Autoencoder, scale: bool = True) -> None:
+    def __init__(self, slices: Slices, autoencoder: Autoencoder, smooth: float, scale: bool = True) -> None:
         self.images = slices.images
         unscaled = torch.cat([_encoded(autoencoder, from_grey(part)) for part in self.images.split(16)])
         if scale:
@@ -210,7 +212,7 @@ class Pool:
         mean, std = autoencoder.mean.view(1, 1, -1, 1, 1), autoencoder.std.view(1, 1, -1, 1, 1)
         self.latents = ((unscaled - mean) / std).half()
         parts = slices.region.split(256)
-        self.heat = torch.cat([heat(part, autoencoder.factor, Heatmap().smooth).half() for part in parts])
+        self.heat = torch.cat([heat(part, autoencoder.factor, smooth).half() for part in parts])
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from ..errors import SettingError
 from ..networks.translation import TranslationUNet, slots
 from .autoencoder_job import region_error
 from .config import PairedConfig
-from .paired_slices import drawn, drawn_roles, from_grey, load_split
+from .paired_slices import check_whole, drawn, drawn_roles, from_grey, load_split
 from .share import Share
 
 
@@ -75,6 +75,7 @@ class TranslationJob:
             unet = TranslationUNet(sequences=len(self.sequences), **config.network)
         except (TypeError, ValueError) as error:
             raise SettingError(f"the network cannot be built: {error}", "Correct network") from error
+        check_whole(config, self.slices, unet.multiple)
         self.model = Translation(unet, config.adversarial, config.region_weight)
         self.description: dict[str, Any] = {
             "task": config.task,

@@ -15,21 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from superresolution import SAMPLE_DATA, Bench, Measured, child, machine, peak_memory
-from table import Row, both, table
+from table import MACHINE, Row, both, table
 
 PACK, TARGET, STEPS, SLICES, PREVIEW_STEPS = "cardiac-simulated", "LGE", 30, 10, 10
 GIVEN = {"bSSFP": "cardiac-bssfp.nii.gz", "T2": "cardiac-t2.nii.gz"}
 FEW, MANY = 4, 128
 
 ROWS = (
-    Row("Processor", "{}", ("machine processor",)),
-    Row("Cores, threads used", "{}, {}", ("machine cores", "machine threads")),
-    Row("GPU", "{}", ("machine gpu",)),
-    Row("torch", "{}", ("machine versions torch",)),
-    Row("Load before the start", "{:.1f}", ("machine load_average",)),
-    Row("Pack", "{}", ("pack",)),
-    Row("Matrix product fp32, bf16 (GFLOP/s)", "{:.0f}, {:.0f}", both("machine matrix_peak_gflops {}")),
-    Row("Precision chosen at run time", "{}", ("machine precision_chosen",)),
+    *MACHINE,
     Row("Slices, steps, guidance branches", "{}, {}, {}", ("volume slices", "volume steps", "volume branches")),
     Row("These slices fp32, bf16 (s)", "{:.1f}, {:.1f}", both("volume {} seconds")),
     Row("bf16 faster by", "{:.2f}", ("volume bf16_speed_up",)),

@@ -45,7 +45,7 @@ def both(path: str) -> tuple[str, ...]:
 
 IMPORTS = ("startup import_seconds", "startup panel_import_seconds")
 
-ROWS = (
+MACHINE = (
     Row("Processor", "{}", ("machine processor",)),
     Row("Cores, threads used", "{}, {}", ("machine cores", "machine threads")),
     Row("GPU", "{}", ("machine gpu",)),
@@ -54,6 +54,11 @@ ROWS = (
     Row("Pack", "{}", ("pack",)),
     Row("Matrix product fp32, bf16 (GFLOP/s)", "{:.0f}, {:.0f}", both("machine matrix_peak_gflops {}")),
     Row("Precision chosen at run time", "{}", ("machine precision_chosen",)),
+)
+"""Rows of every benchmark."""
+
+ROWS = (
+    *MACHINE,
     Row("One slice fp32, bf16 (s)", "{:.2f}, {:.2f}", both("slice {} seconds")),
     Row("bf16 faster by", "{:.2f}", ("slice bf16_speed_up",)),
     Row("PSNR of bf16 less that of fp32 (dB)", "{:+.3f}", ("slice bf16_psnr_difference_db",)),

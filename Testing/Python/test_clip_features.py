@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.networks.features import ClipEncoder, PatchEncoder, feature_encoder
@@ -13,7 +14,6 @@ from MRDiffusionLib.networks.features import ClipEncoder, PatchEncoder, feature_
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16

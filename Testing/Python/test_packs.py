@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -494,3 +495,25 @@ def test_describing_packs_loads_no_torch(pack: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"roles": ["T1", "T1", "T2"]}, "two or more different"),
+        ({"roles": ["noise", "T1", "T2"]}, "what a sampling starts from"),
+        ({"roles": ["../T1", "T1", "T2"]}, "letters, digits"),
+        ({"matrix": [64, 64]}, "features are of a matrix"),
+        ({"matrix": [40, 32]}, "multiple|features are of a matrix"),
+    ],
+    ids=str,
+)
+def test_a_synthesis_pack_whose_entries_do_not_go_together_is_refused(
+    tiny_synthesis_pack: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny_synthesis_pack, folder)
+    values = json.loads((folder / "pack.json").read_text())
+    (folder / "pack.json").write_text(json.dumps({**values, **changes}))
+    with pytest.raises(PackError, match=words):
+        read_info(folder)

@@ -308,6 +308,8 @@ def test_three_runs_make_a_pack_that_synthesises(make, autoencoder, tmp_path):
         ({"task": "synthesis", "autoencoder": "x", "heatmap": {"factor": -1}}, "factor = -1"),
         ({"task": "synthesis", "autoencoder": "x", "features": 3}, "features = 3"),
         ({"task": "translation", "train_patients": []}, "train_patients"),
+        ({"task": "translation", "labels": ["scar"]}, "labels = 'scar'"),
+        ({"task": "synthesis", "autoencoder": "x", "schedule": {"name": "learned"}}, "schedule = learned"),
     ],
     ids=str,
 )
@@ -326,6 +328,22 @@ def test_a_run_can_start_from_another_ones_weights(make, autoencoder, tmp_path):
         make_job(make("translation", start=autoencoder))
     with pytest.raises(InputError, match="cannot be read"):
         make_job(make("translation", start=str(tmp_path / "none.ckpt")))
+
+
+@pytest.mark.parametrize("task", ["synthesis", "translation"])
+def test_tasks_on_whole_slices_refuse_crops(make, autoencoder, task):
+    config = make(task, autoencoder=autoencoder, phases=[{"steps": 1, "batch": 4, "crop": 16}])
+    with pytest.raises(SettingError, match="crop = 16 is not the side"):
+        make_job(config)
+
+
+def test_the_heatmaps_blur_is_that_of_the_configuration(make, autoencoder):
+    sharp, soft = (
+        make_job(make("synthesis", autoencoder=autoencoder, heatmap={"smooth": smooth})) for smooth in (0.0, 3.0)
+    )
+    assert set(sharp.pool.heat[:24].unique().tolist()) <= {n / 4 for n in range(5)}  # 2x2 pixels each
+    assert soft.pool.heat.max() < sharp.pool.heat.max()
+    assert torch.equal(sharp.held_out.heat, soft.held_out.heat)
 
 
 def test_an_autoencoder_that_is_none_is_named(make, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import slicer.util
 
 from MRDiffusionLib.packs import PackInfo
+from MRDiffusionLib.packs.domain import plane_warnings
 from MRDiffusionLib.settings import SuperResolutionSettings, info_of, settings_from
 
 from .. import grids, nodes
@@ -39,10 +40,11 @@ class SuperResolution(Parameters):
         spacing, (columns, rows, _slices) = self.first.GetSpacing(), grids.size(self.first)
         wanted = self.settings.matrix
         pixel = (spacing[1] * rows / wanted[0], spacing[0] * columns / wanted[1])
-        if not self.pack.unseen_pixel_sizes(pixel):
-            return []
-        text = _("The result's pixels would be {pixel} mm; this model has seen {seen} mm: detail may be invented.")
-        return [text.format(pixel=by(pixel), seen=by(self.pack.pixel_size_mm))]
+        sentences = plane_warnings(grids.normal(self.first), self.pack)
+        if self.pack.unseen_pixel_sizes(pixel):
+            text = _("The result's pixels would be {pixel} mm; this model has seen {seen} mm: detail may be invented.")
+            sentences.append(text.format(pixel=by(pixel), seen=by(self.pack.pixel_size_mm)))
+        return sentences
 
     def summary(self) -> str:
         columns, rows, slices = grids.size(self.first)
