@@ -245,9 +245,9 @@ class PairedConfig(RunConfig):
         train_patients, validation_patients: names, or patterns with * and ?; a patient that both match validates.
         labels: of the region that matters (heart, lesion); empty for all labels.
         augmentation: of the training slices.
-        start: checkpoint of a run with the same network whose weights the run begins with; empty for weights drawn by
-            the seed.
-        autoencoder: synthesis: checkpoint of the autoencoder.
+        start: what has the same network and gives the run its first weights: a run's checkpoint (.ckpt), or name or
+            folder of a synthesis pack; empty for weights drawn by the seed.
+        autoencoder: synthesis: checkpoint (.ckpt) of its run, or a synthesis pack.
         features: synthesis: settings for `features.feature_encoder`, the matrix left out; null for a network without
             cross-attention.
         heatmap: synthesis: null for the plain loss.
@@ -283,7 +283,7 @@ class PairedConfig(RunConfig):
             if not getattr(self, name) or not all(isinstance(p, str) and p for p in getattr(self, name)):
                 raise SettingError(f"{name} is no list of patients", "Give names, or patterns with * and ?")
         if self.task == "synthesis" and not self.autoencoder:
-            raise SettingError("autoencoder is missing", "Name the checkpoint of a trained autoencoder")
+            raise SettingError("autoencoder is missing", "Name a trained autoencoder's checkpoint, or a pack")
         if self.schedule.get("name") == "learned":
             raise SettingError("schedule = learned is not trained with this task", "Use linear, cosine or ddpm")
         for label in self.labels:
@@ -295,6 +295,11 @@ class PairedConfig(RunConfig):
                 raise SettingError(f"{name} = {shown(value)} is not a number of 0 or more")
         if len(self.drop) != 2 or not all(_is_number(p) and 0 <= p <= 1 for p in self.drop):
             raise SettingError(f"drop = {shown(self.drop)} is not two probabilities")
+
+
+def is_checkpoint(source: str) -> bool:
+    """Whether weights come from a training run's checkpoint; else from a pack."""
+    return source.endswith(".ckpt")
 
 
 def read_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig | PairedConfig:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .autoencoder_job import AutoencoderJob
-from .config import PairedConfig, RunConfig, TrainingConfig
+from .config import PairedConfig, RunConfig, TrainingConfig, is_checkpoint
 from .job import Job
 from .slices_job import SlicesJob
-from .start import start_from_checkpoint
+from .start import start_from_checkpoint, start_from_synthesis_pack
 from .synthesis_job import SynthesisJob
 from .translation_job import TranslationJob
 
@@ -31,5 +31,8 @@ def make_job(config: RunConfig, fresh: bool = True) -> Job:
     assert isinstance(config, PairedConfig)
     job = PAIRED[config.task](config)
     if config.start and fresh:
-        start_from_checkpoint(job.model, config.start)
+        if is_checkpoint(config.start):
+            start_from_checkpoint(job.model, config.start)
+        else:
+            start_from_synthesis_pack(job.model, config.start, config.task)
     return job

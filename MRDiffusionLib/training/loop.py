@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def train(
 
     Args:
         config: the run.
-        out: folder for `last.ckpt`, `best.ckpt` (by validation), `log.jsonl` and `samples-*.png`.
+        out: folder for `config.json`, `last.ckpt`, `best.ckpt` (by validation), `log.jsonl` and `samples-*.png`.
         accelerator, devices, num_nodes: as Lightning Fabric takes them.
         stop_after: end after this many further steps (to share a machine, or to test resuming).
         log: where lines of progress go.
@@ -84,6 +85,8 @@ class Trainer:
         self.job = make_job(config, fresh=not (folder / "last.ckpt").exists())
         check_batches(config, self.share)
         _make_folder(folder)
+        if fabric.is_global_zero:
+            _write_config(config, folder / "config.json")
 
         self.bare = self.job.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.bare, avg_fn=moving_average(config.ema_decay))
@@ -243,3 +246,11 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} cannot be made ({error.strerror})", "Choose another folder") from error
+
+
+def _write_config(config: RunConfig, path: Path) -> None:
+    """What the run is, beside its checkpoints; `read_config` reads it."""
+    try:
+        path.write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror})", "Make room, or choose another") from error

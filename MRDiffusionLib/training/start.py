@@ -1,16 +1,17 @@
-"""The weights that a run begins with, taken from a pack: another contrast, other inputs, or simply more training."""
+"""The weights that a run begins with, of a pack or a checkpoint: other data, other inputs, or simply more training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError, SettingError
 from ..networks.unet import VDMUNet
 from ..packs import find_pack
-from ..packs.weights import load_network
+from ..packs.weights import load_cmrdiff, load_network
 
 FIRST = "unet.conv_in.conv.weight"
 """The one tensor whose shape depends on what the network is shown."""
@@ -47,6 +48,35 @@ def start_from(network: VDMUNet, pack: str) -> None:
         raise SettingError(f"the network cannot start from pack {info.name}: its shapes differ", hint) from error
 
 
+PARTS = {
+    "autoencoder": {"": "autoencoder."},
+    "synthesis": {"unet.": "unet.", "features.": "features."},
+    "translation": {"unet.": "regression."},
+}
+"""Task to the beginnings of its weights' names and of those in a synthesis pack."""
+
+
+def start_from_synthesis_pack(model: nn.Module, pack: str, task: str) -> None:
+    """Give a new model of a task of `PARTS` the weights of a pack; its buffers (a scale) stay its own.
+
+    Raises:
+        PackError: a pack that is missing, damaged or of another task.
+        SettingError: a pack whose network has other channels or blocks, or lacks this part.
+    """
+    info = find_pack(pack)
+    network, _ = load_cmrdiff(info)
+    weights = {
+        own + name.removeprefix(beginning): value
+        for own, beginning in PARTS[task].items()
+        for name, value in network.state_dict().items()
+        if name.startswith(beginning)
+    }
+    # A baseline's discriminator is in no pack.
+    others = {name: value for name, value in model.state_dict().items() if name.startswith("discriminator.")}
+    hint = f"Use its network and features: {info.network}"
+    _load(model, weights | others, f"pack {info.name} is of another network", hint)
+
+
 def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
     """Give a new model the averaged weights of a run with the same network; its buffers (a scale) stay its own.
 
@@ -60,10 +90,14 @@ def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
         raise InputError(
             f"{checkpoint} cannot be read ({error!r:.200})", "Name a checkpoint of a training run"
         ) from error
-    own = {name for name, _ in model.named_buffers()}
     weights = {name.removeprefix("module."): value for name, value in state.items() if name.startswith("module.")}
+    _load(model, weights, f"{checkpoint} is of another network", "Use its network")
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], problem: str, hint: str) -> None:
+    own = {name for name, _ in model.named_buffers()}
     kept = {name: value for name, value in model.state_dict().items() if name in own}
     try:
         model.load_state_dict({**weights, **kept})
     except RuntimeError as error:
-        raise SettingError(f"{checkpoint} is of another network ({error!s:.200})", "Use its network") from error
+        raise SettingError(f"{problem} ({error!s:.200})", hint) from error

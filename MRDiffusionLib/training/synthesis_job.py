@@ -17,7 +17,9 @@ from ..errors import InputError, SettingError
 from ..networks.autoencoder import Autoencoder
 from ..networks.conditional import ConditionalUNet
 from ..networks.features import feature_encoder
-from .config import Heatmap, PairedConfig
+from ..packs import find_pack
+from ..packs.weights import load_cmrdiff
+from .config import Heatmap, PairedConfig, is_checkpoint
 from .heatmap import heat, weighted_error
 from .paired_slices import Slices, augmented, check_whole, drawn_roles, from_grey, load_split
 from .share import Share
@@ -238,8 +240,19 @@ def augmented_copies(slices: Slices, config: PairedConfig) -> Slices:
     return Slices(torch.cat(images), torch.cat(regions))
 
 
-def trained_autoencoder(checkpoint: str | Path) -> Autoencoder:
-    """The averaged autoencoder of a checkpoint, without gradients. Raises InputError."""
+def trained_autoencoder(source: str) -> Autoencoder:
+    """The autoencoder of a checkpoint (averaged) or of a synthesis pack, without gradients.
+
+    Raises:
+        InputError: a checkpoint that is missing or another one's.
+        PackError: a pack that is missing or damaged.
+    """
+    autoencoder = _of_checkpoint(source) if is_checkpoint(source) else load_cmrdiff(find_pack(source))[0].autoencoder
+    autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return autoencoder.eval().requires_grad_(False)
+
+
+def _of_checkpoint(checkpoint: str) -> Autoencoder:
     hint = "Train it first (task autoencoder), and name its best.ckpt"
     try:
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -252,8 +265,7 @@ def trained_autoencoder(checkpoint: str | Path) -> Autoencoder:
         raise
     except Exception as error:  # torch.load raises nearly any type for a damaged file
         raise InputError(f"{checkpoint} cannot be read ({error!r:.200})", hint) from error
-    autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return autoencoder.eval().requires_grad_(False)
+    return autoencoder
 
 
 class _Bound:

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from MRDiffusionLib import tasks
+from MRDiffusionLib.cli.main import main as command_line
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, write_volume
 from MRDiffusionLib.networks.autoencoder import Autoencoder
 from MRDiffusionLib.networks.conditional import ConditionalUNet
+from MRDiffusionLib.packs import read_info
+from MRDiffusionLib.packs.weights import load_cmrdiff
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import SynthesisSettings
 from MRDiffusionLib.training.config import Augmentation, Heatmap, PairedConfig, config_from, read_config
@@ -22,11 +25,12 @@ from MRDiffusionLib.training.export import pack_from_checkpoint
 from MRDiffusionLib.training.heatmap import heat, weighted_error
 from MRDiffusionLib.training.jobs import make_job
 from MRDiffusionLib.training.loop import train
-from MRDiffusionLib.training.paired import WHOLE, Paired, write_paired
+from MRDiffusionLib.training.paired import HEART, WHOLE, Paired, write_paired
 from MRDiffusionLib.training.paired_slices import Slices, augmented, drawn_roles, load_split
 from MRDiffusionLib.training.share import Share
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "MRDiffusionLib" / "training" / "configs"
 UNET = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4}
 AUTOENCODER = {"channels": [8, 8], "latent_channels": 2, "num_res_blocks": 1, "norm_groups": 4}
 
@@ -286,8 +290,6 @@ def test_three_runs_make_a_pack_that_synthesises(make, autoencoder, tmp_path):
         tasks.run(Request("synthesis", str(tmp_path / "pack"), inputs, settings)).volumes["result"].array
     ).all()
     # The latents' scale is that of the training, not 0 and 1.
-    from MRDiffusionLib.packs.weights import load_cmrdiff
-
     network, _ = load_cmrdiff(info)
     assert (network.autoencoder.mean != 0).all() and (network.autoencoder.std != 1).all()
     with pytest.raises(PackError, match="of the task translation"):
@@ -328,6 +330,69 @@ def test_a_run_can_start_from_another_ones_weights(make, autoencoder, tmp_path):
         make_job(make("translation", start=autoencoder))
     with pytest.raises(InputError, match="cannot be read"):
         make_job(make("translation", start=str(tmp_path / "none.ckpt")))
+
+
+PARTS = {"autoencoder": "", "synthesis": "unet.", "translation": "unet."}
+OF_PACK = {"autoencoder": "autoencoder.", "synthesis": "unet.", "translation": "regression."}
+
+
+@pytest.mark.parametrize("task", list(PARTS))
+def test_a_run_can_start_from_a_packs_weights(make, tiny_synthesis_pack, task):
+    info = read_info(tiny_synthesis_pack)
+    key = {"autoencoder": "autoencoder", "synthesis": "denoiser", "translation": "regression"}[task]
+    given = {"start": str(tiny_synthesis_pack), "network": info.network[key]}
+    if task == "synthesis":
+        given |= {"autoencoder": str(tiny_synthesis_pack), "features": {"channels": 16}}
+    if task == "translation":
+        given["adversarial"] = 0.1  # a discriminator is in no pack
+    job = make_job(make(task, **given))
+    packed = load_cmrdiff(info)[0].state_dict()
+    weights = {n: v for n, v in job.model.state_dict().items() if n.startswith(PARTS[task])}
+    buffers = {name for name, _ in job.model.named_buffers()}
+    compared = [name for name in weights if name not in buffers]
+    assert len(compared) > 10
+    for name in compared:
+        assert torch.equal(weights[name], packed[OF_PACK[task] + name.removeprefix(PARTS[task])]), name
+    if task == "synthesis":
+        assert torch.equal(job.model.features.place, packed["features.place"])
+        # The latents have the scale of these slices, not the pack's.
+        assert not torch.equal(job.model.latent_mean, packed["autoencoder.mean"])
+    with pytest.raises(SettingError, match="another network"):
+        make_job(make(task, **{**given, "network": AUTOENCODER if task == "autoencoder" else UNET}))
+    with pytest.raises(PackError, match="is unknown"):
+        make_job(make(task, **{**given, "start": "unheard-of"}))
+
+
+def test_a_user_of_myops_trains_and_gets_a_pack(tiny_synthesis_pack, tmp_path):
+    """The documented way (docs/data.md), on files in that layout, with a small pack and few steps."""
+    cohort, archive = tmp_path / "MYOPS", tmp_path / "myops.npz"
+    for arguments in (
+        ["simulate", str(cohort), "--modelled", "3", "1"],
+        ["prepare", "myops", str(cohort), str(archive), "--matrix", "32", "--pixel", "5"],
+    ):
+        assert command_line(arguments) == 0
+    pack = read_info(tiny_synthesis_pack)
+    changes = {
+        "data": str(archive),
+        "validation_patients": ["myops_training_103"],
+        "start": str(tiny_synthesis_pack),
+        "autoencoder": str(tiny_synthesis_pack),
+        "network": pack.network["denoiser"],
+        "features": {"channels": 16},
+        "phases": [{"steps": 2, "batch": 2, "crop": 32}],
+        "copies": 1,
+    }
+    config = read_config(CONFIGS / "myops.json", changes)
+    folder = run(config, tmp_path / "run")
+    assert read_config(folder / "config.json") == config
+    described = {key: getattr(pack, key) for key in ("version", "title", "training_data", "licence", "intended_use")}
+    described |= {"roles": list(pack.roles), "matrix": [32, 32], "pixel_size_mm": [5.0, 5.0], "quality": {}}
+    described |= {"limits": [], "domain": {"plane": "short axis"}}
+    texts = {"description": described, "model_card": "card", "licence": "licence"}
+    config = read_config(folder / "config.json")
+    info = pack_from_checkpoint(folder / "best.ckpt", config, tmp_path / "pack", **texts)
+    assert (info.name, info.normalisation) == ("myops", HEART)
+    assert set(info.domain["median"]) == {"bSSFP", "T2", "LGE"}
 
 
 @pytest.mark.parametrize("task", ["synthesis", "translation"])

@@ -6,7 +6,7 @@
 ARCHIVE is made by `python -m MRDiffusionLib prepare`. RUNS holds the training runs by method: `cmrdiff` (synthesis),
 `plain` (without heatmap and features), `no-heatmap`, `no-features`, `regression` (translation), `gan` (translation with
 an adversarial loss), each a folder with best.ckpt. The autoencoder is RUNS/autoencoder/best.ckpt, or what the
-configuration of the synthesis run names, RUNS/cmrdiff.json. What has no run is left out. Tested are the patients of the
+synthesis run was trained with. What has no run is left out. Tested are the patients of the
 archive's group `test`; where RUNS has folders with patients' names instead, each patient with the runs in their folder.
 
 Every slice's scores are written as they come, so the command can be stopped and goes on where it was. On a CPU with
@@ -192,13 +192,11 @@ class Runs:
     def _autoencoder(self, method: str) -> str:
         if self._trained("autoencoder"):
             return str(self._checkpoint("autoencoder"))
-        found = [p for p in (self.folder / f"{method}.json", self.folder / method / "config.json") if p.exists()]
-        if not found:
-            raise InputError(
-                f"nothing names the autoencoder of {self.folder / method}",
-                f"Put its run at {self.folder / 'autoencoder'}, or the configuration at {method}.json beside the run",
-            )
-        return str(getattr(read_config(found[0]), "autoencoder", ""))
+        config = self.folder / method / "config.json"
+        if not config.exists():
+            hint = f"Put its run at {self.folder / 'autoencoder'}"
+            raise InputError(f"nothing names the autoencoder of {self.folder / method}", hint)
+        return str(getattr(read_config(config), "autoencoder", ""))
 
     def _pack(self, name: str, diffusion: str, one_pass: str) -> Synthesiser:
         paired = self.archive.paired
