@@ -20,6 +20,7 @@ from ..diffusion.classifier_free import ClassifierFree
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import Step, partial_start, sample, step_gammas
+from ..diffusion.schedule import alpha
 from ..errors import SettingError
 from ..imaging.volume import Volume
 from ..request import Request, Result
@@ -160,17 +161,18 @@ def sample_slices(
         seeds = [stream_seed(request.seed, numbers[row], k) for row, k in part]
         draw = SampleNoise(seeds, guided.latents.shape[2:], device)
         if settings.start != "noise" and settings.strength == 0:
-            images.append(model.network.decode(guided.start[rows]).clamp(-1, 1))
+            images.append(guided.image(guided.start[rows], rows, None))
             continue
         gammas = step_gammas(model.schedule, settings.steps, settings.strength if settings.start != "noise" else 1.0)
         z = draw()
         if settings.start != "noise":
             z = partial_start(guided.start[rows], z, gammas[0])
-        callback = _Callback(part, model, on_step, show)
+        decode = functools.partial(guided.image, gamma=gammas[0])
+        callback = _Callback(part, decode, on_step, show)
         denoise = Denoiser(guided.of(rows), model.info.prediction)
         with torch.no_grad():
             latents = sample(denoise, z, gammas, draw, "ddim", settings.eta, None, callback)
-            images.append(model.network.decode(latents).clamp(-1, 1))
+        images.append(decode(latents, rows))
     return torch.cat(images).unflatten(0, (len(numbers), settings.samples))
 
 
@@ -204,11 +206,34 @@ class Guided:
         """The latents that sampling starts from, (slices, C, h, w)."""
         if self.settings.start != "regression":
             return self.latents[:, self.model.info.roles.index(self.settings.start)]
-        return torch.cat([self.model.network.encode(self._regress(row)[:, None])[:, 0] for row in self._rows()])
+        parts = self.regression.split(1)
+        with torch.no_grad():
+            return torch.cat([self.model.network.encode(part[:, None])[:, 0] for part in parts])
 
+    @functools.cached_property
     def regression(self) -> Tensor:
         """The one-pass prediction, (slices, H, W) in [-1, 1]."""
         return torch.cat([self._regress(row) for row in self._rows()])
+
+    @functools.cached_property
+    def lost(self) -> Tensor:
+        """What the autoencoder's round trip loses of the one-pass prediction, (slices, H, W)."""
+        return self.regression - self._decoded(self.start)
+
+    def image(self, latents: Tensor, rows: list[int], gamma: Tensor | None) -> Tensor:
+        """Decoded latents of these rows, (B, H, W) in [-1, 1].
+
+        A sampling that starts from the one-pass prediction r keeps what the autoencoder would lose of it, as far as the
+        noise at the start (`gamma`, None for none) leaves r: x = D(z) + alpha (r - D(E(r))).
+        """
+        images = self._decoded(latents)
+        if self.settings.start == "regression":
+            images = images + (1.0 if gamma is None else alpha(gamma)) * self.lost[rows]
+        return images.clamp(-1, 1)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model.network.decode(latents)
 
     def _rows(self) -> range:
         return range(len(self.images))
@@ -262,11 +287,11 @@ class _Callback:
     def __init__(
         self,
         part: list[tuple[int, int]],
-        model: Synthesiser,
+        decode: Callable[[Tensor, list[int]], Tensor],
         on_step: Callable[[int], None] | None,
         show: Callable[[int, Tensor], None] | None,
     ) -> None:
-        self.part, self.model, self.on_step, self.show = part, model, on_step, show
+        self.part, self.decode, self.on_step, self.show = part, decode, on_step, show
         self.shown = 0.0
 
     def __call__(self, step: Step) -> None:
@@ -275,7 +300,8 @@ class _Callback:
         now = time.monotonic()
         if self.show is not None and now - self.shown >= PREVIEW_SECONDS:
             self.shown = now
-            self.show(self.part[0][0], self.model.network.decode(step.x0[:1])[0].clamp(-1, 1))
+            row = self.part[0][0]
+            self.show(row, self.decode(step.x0[:1], [row])[0])
 
 
 def to_intensity(x: Tensor) -> NDArray[np.float32]:

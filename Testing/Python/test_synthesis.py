@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from MRDiffusionLib import tasks
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import SynthesisSettings
+from MRDiffusionLib.tasks.conditions import read_conditions
+from MRDiffusionLib.tasks.synthesis import Guided
 
 OBLIQUE = (0.6, 0.0, 0.8, 0.0, 1.0, 0.0, -0.8, 0.0, 0.6)
 
@@ -91,9 +95,36 @@ def test_one_condition_alone_gives_a_result_and_says_so(make):
     assert any("bSSFP is not given" in sentence for sentence in result.warnings)
 
 
-def test_strength_zero_gives_the_start_back_and_strength_one_forgets_it(make):
-    nothing = tasks.run(make(strength=0.0))
+def guided(request: Request) -> Guided:
+    model = tasks.PackCache().synthesiser(request.pack, torch.device("cpu"), "fp32")
+    given = read_conditions(request.inputs, model.info)
+    return Guided(given, list(range(given.count)), model, request.settings)
+
+
+def test_strength_zero_gives_the_one_pass_prediction_itself(make):
+    """Not what the autoencoder makes of it."""
+    request = make(start="regression", strength=0.0)
+    nothing = tasks.run(request)
     assert not nothing.volumes["standard_deviation"].array.any()
+    made = (guided(request).regression.numpy() + 1) * 500
+    assert np.allclose(nothing.volumes["result"].array, made, atol=0.01)
+
+
+def test_what_the_autoencoder_loses_of_the_prediction_comes_back_as_far_as_noise_leaves_it(make):
+    parts, rows = guided(make(start="regression")), [0, 2]
+    decoded = parts.model.network.decode(parts.start[rows])
+    lost = parts.regression[rows] - decoded
+    assert lost.abs().max() > 0.01
+    for gamma in (-12.0, -2.0, 1.0, 6.0):
+        kept = math.sqrt(1 / (1 + math.exp(gamma)))  # alpha, variance preserving
+        expected = (decoded + kept * lost).clamp(-1, 1)
+        assert torch.allclose(parts.image(parts.start[rows], rows, torch.tensor(gamma)), expected, atol=1e-5)
+    # Of another start it would be the detail of another contrast.
+    other = guided(make(start="bSSFP"))
+    assert torch.equal(other.image(other.start[rows], rows, torch.tensor(0.0)), other._decoded(other.start[rows]))
+
+
+def test_strength_one_forgets_the_start(make):
     begins = [tasks.run(make(start=start, strength=1.0)).volumes["result"].array for start in ("bSSFP", "T2")]
     begins += [tasks.run(make(start=start, strength=0.3)).volumes["result"].array for start in ("bSSFP", "T2")]
     assert np.abs(begins[0] - begins[1]).mean() < 0.5 * np.abs(begins[2] - begins[3]).mean()

@@ -359,7 +359,7 @@ class Study:
                 made = model.network.decode(latents.flatten(0, 1))[:, None].clamp(-1, 1)
             elif row.chosen is None:
                 settings = SynthesisSettings(target=row.target)
-                made = Guided(given, numbers, model, settings).regression()[:, None]
+                made = Guided(given, numbers, model, settings).regression[:, None]
             else:
                 check(row.chosen, given.roles, model)
                 inputs = dict.fromkeys(given.roles, "-")
