@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from synthesis_measures import scar
-from synthesis_report import scale_means, scar_entries, variants
+from synthesis_report import BOUNDS, scale_means, scar_entries, variants
 
 from MRDiffusionLib.evaluation import bland_altman
 from MRDiffusionLib.training.myops import LABELS
@@ -85,7 +85,7 @@ def _cut(patient: Patient, image: NDArray[np.float32]) -> NDArray[np.float32]:
 def comparison(study: Study, part: Part) -> Figure:
     """Sources, reference and all methods, a patient a line (the abstract's figure 5)."""
     target = part.rows[0][1].target
-    lines = [line for line in variants(study, part) if line[1].method not in ("copy", "autoencoder")]
+    lines = [line for line in variants(study, part) if line[1].method not in BOUNDS]
     lines = [line for line in lines if (line[1].method, line[2]) != ("plain", "mean")]
     patients = chosen_patients(part.patients)
     columns = len(study.given(target)) + 1 + len(lines)

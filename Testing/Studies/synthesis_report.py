@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MEASURES = (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 4))
 REGIONS = ("whole", "heart", "object", "lesion")
-BOUNDS = ("copy", "autoencoder")
+BOUNDS = ("copy", "autoencoder", "autoencoder-f2")
 """Floor and ceiling, which do not compete."""
 
 Values = NDArray[np.float64]
