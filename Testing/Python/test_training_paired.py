@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +244,27 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_was_not(make, autoencoder, tmp_p
     parts = run(config, tmp_path / "parts")
     one, two = (torch.load(folder / "last.ckpt", weights_only=True)["ema"] for folder in (whole, parts))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("task", ["synthesis", "translation"])
+def test_two_processes_share_a_run(make, autoencoder, tmp_path, task):
+    """Lightning Fabric starts the second one itself; it would stop at weights that get no gradient."""
+    own = {"synthesis": {"autoencoder": autoencoder, "features": {"channels": 8}}, "translation": {"adversarial": 0.1}}
+    path, folder = tmp_path / "two.json", tmp_path / "two"
+    path.write_text(json.dumps(asdict(make(task, **own[task]))))
+    command = [sys.executable, "-m", "MRDiffusionLib", "train", path, "--out", folder]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--accelerator", "cpu", "--devices", "2"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["step"] == 4
+    assert done.stdout.count("step 4/4") == 1  # one of them reports
 
 
 def test_the_discriminator_learns_and_leaves_the_network_alone(make):
