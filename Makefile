@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
 #
-#   make demo        .venv, then the shipped sample super-resolved: a picture and a table in demo-output/
+#   make demo        .venv, then both tasks on the shipped samples: pictures and tables in demo-output/
 #   make test        .venv with the test tools, then ruff, mypy, import-linter and pytest
 #   make lint        the checks without pytest
 #   make benchmark   times and memory on this machine: a table, and JSON in build/benchmark.json

@@ -179,9 +179,9 @@ class SynthesisSettings:
         step=0.05,
     )
     steps: int = setting(
-        30,
+        20,
         label="Steps",
-        tip="Denoising steps. More steps take longer; beyond 30 little changes.",
+        tip="Denoising steps between the start and the result. From an image, 10 to 20 are enough; from noise, 30.",
         minimum=1,
         maximum=1000,
     )
@@ -191,6 +191,9 @@ class SynthesisSettings:
 
 ROLE = r"[\w .+-]{1,64}"
 """What the name of an input may be, a regular expression."""
+
+DEFAULT_SCALE = 1.5
+"""Guidance scale of a given image for which nobody chose one; from validation (docs/decisions.md)."""
 
 STARTS = ("noise", "regression")
 """What a synthesis can start from beside a given sequence; no sequence is called so."""

@@ -19,7 +19,7 @@ from MRDiffusionLib.packs import PackInfo, list_packs
 from . import dependencies, nodes, views
 from .form import Form, align
 from .logic import Logic, State
-from .parameter_node import LARGEST_SEED
+from .parameter_node import FOLDS, LARGEST_SEED
 from .parameters import Parameters
 from .sentences import notes_text, pack_text
 from .tasks import SECTIONS
@@ -97,6 +97,9 @@ class Panel(VTKObservationMixin):
         self._choosers = {task: lambda *_, task=task: self._on_task(task) for task in self.taskButtons}
         for task, button in self.taskButtons.items():
             button.clicked.connect(self._choosers[task])
+        self._folders = {name: lambda folded, name=name: self._on_fold(name, folded) for name in FOLDS}
+        for name, part in FOLDS.items():
+            getattr(ui, part).contentsCollapsed.connect(self._folders[name])
         ui.settingsArea.verticalScrollBar().rangeChanged.connect(self._on_layout)
         ui.packList.currentIndexChanged.connect(self._on_pack)
         ui.sampleButton.clicked.connect(self._on_sample)
@@ -163,6 +166,10 @@ class Panel(VTKObservationMixin):
     def _on_task(self, task: str) -> None:
         self.parameters.task = task
         self.section.suggest(self.parameters, slicer.mrmlScene)
+
+    def _on_fold(self, name: str, folded: bool) -> None:
+        if getattr(self.parameters, name) != folded:
+            setattr(self.parameters, name, folded)
 
     def _on_sample(self, *_arguments: Any) -> None:
         views.show_input(self.section.load_sample(self.parameters, self._samples, self._offered))
@@ -237,6 +244,8 @@ class Panel(VTKObservationMixin):
 
     def _show_task(self) -> None:
         chosen = self.section.task
+        for name, part in FOLDS.items():
+            getattr(self.ui, part).collapsed = getattr(self.parameters, name)
         for task, button in self.taskButtons.items():
             button.checked = task == chosen
             for form in self._forms[task]:

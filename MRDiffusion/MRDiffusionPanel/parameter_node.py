@@ -24,8 +24,14 @@ COMMON = {
     "seed": Stored(int, 0, 0, LARGEST_SEED),
     "newSeed": Stored(bool, False),
     "device": Stored(str, DEVICES[0], choices=DEVICES),
+    "inputsFolded": Stored(bool, False),
+    "modelFolded": Stored(bool, False),
+    "samplingFolded": Stored(bool, True),
 }
 """What all tasks share."""
+
+FOLDS = {"inputsFolded": "inputsSection", "modelFolded": "modelSection", "samplingFolded": "samplingSection"}
+"""Parameter to the part of the panel that it folds; Slicer's binding does not know such widgets."""
 
 
 def _hint(stored: Stored) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-DEFAULT_SCALE = 1.0
+from MRDiffusionLib.settings import DEFAULT_SCALE
 
 
 def volume_of(node: Any, role: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import StorageError
 from ..evaluation import psnr, ssim
 from ..imaging.resample import resample
-from ..imaging.volume import Volume, read_volume, write_volume
+from ..imaging.volume import Volume, read_volume
 from ..packs import find_pack
 from ..packs.intensity import intensity_scale
 from ..request import Request, Result
 from ..settings import SynthesisSettings
 from . import OnProgress, PackCache, run
-from .demo import Array, Demonstration, make_folder, mark, sample_path, write_text
+from .demo import Array, Demonstration, Panel, draw, make_folder, sample_path, save
 from .synthesis import WHITE
 
 PACK, TARGET, SLICE = "cardiac-simulated", "LGE", 5
 GIVEN = {"bSSFP": "cardiac-bssfp.nii.gz", "T2": "cardiac-t2.nii.gz"}
 TRUTH = "cardiac-lge.nii.gz"
+DETAIL = (slice(30, 98), slice(30, 98))
+"""Rows and columns of the enlarged part of that slice: the left ventricle."""
+
 ONE_PASS, ONE = "one-pass regression", "one sample"
 
 
@@ -37,8 +38,7 @@ def main(
 ) -> Demonstration:
     """Make LGE from bSSFP and T2, and compare with the simulated LGE.
 
-    Writes into `folder`: synthesis.png, synthesis.md, synthesis.nii.gz, synthesis_standard_deviation.nii.gz and
-    synthesis.json (provenance, measurements and scores).
+    Writes into `folder` what `demo.save` says.
 
     Raises:
         UserError: no sample, no such pack, no room to write.
@@ -58,11 +58,8 @@ def main(
     given, truth = _on_grid({**inputs, TARGET: str(sample_path(TRUTH))}, mean.volumes["result"], normalisation)
     made = {name: result.volumes["result"].array / WHITE for name, result in results.items()}
     scores = {name: _score(truth, image) for name, image in made.items()}
-    text, path = _table(scores, mean), folder / "synthesis.png"
-    _write(folder, mean, scores)
-    write_text(folder / "synthesis.md", text)
-    _picture(path, given, made, mean.volumes["standard_deviation"].array / WHITE, truth)
-    return Demonstration(scores, text, path, mean.warnings)
+    figure = draw(_panels(given, made, mean.volumes["standard_deviation"].array / WHITE, truth), DETAIL)
+    return save(folder, "synthesis", mean, scores, _table(scores, mean), figure)
 
 
 def _changed(request: Request, **settings: Any) -> Request:
@@ -105,32 +102,15 @@ def _table(scores: Mapping[str, Mapping[str, float]], result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _picture(path: Path, given: Mapping[str, Array], made: Mapping[str, Array], deviation: Array, truth: Array) -> None:
-    """One slice of everything in the same window; PNG."""
-    from matplotlib.figure import Figure
-
+def _panels(given: Mapping[str, Array], made: Mapping[str, Array], deviation: Array, truth: Array) -> list[Panel]:
+    """One slice of everything in the same window."""
     spread = float(np.percentile(deviation[SLICE], 99.8)) or 1.0
     first, *others = given
-    panels: list[tuple[str, Array, float, str, bool]] = [(f"{first}\n(real)", given[first][SLICE], 1, "gray", False)]
-    panels += [(f"{role}\n(simulated)", given[role][SLICE], 1, "gray", False) for role in others]
-    panels += [(f"{TARGET}\n{name}", image[SLICE], 1, "gray", True) for name, image in made.items()]
-    panels += [(f"standard deviation\n(yellow {spread:.2f} of white)", deviation[SLICE], spread, "inferno", True)]
-    panels += [(f"{TARGET}\n(simulated truth)", truth[SLICE], 1, "gray", False)]
-    figure = Figure(figsize=(2.2 * len(panels), 2.8), facecolor="black", layout="constrained")
-    for axis, (title, image, high, colours, synthetic) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        axis.imshow(image, cmap=colours, vmin=0, vmax=high, interpolation="nearest")
-        axis.axis("off")
-        axis.set_title(title, color="white", fontsize=9)
-        if synthetic:
-            mark(axis)
-    try:
-        figure.savefig(path, dpi=150, facecolor="black")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror})", "Free some space") from error
-
-
-def _write(folder: Path, result: Result, scores: Mapping[str, Mapping[str, float]]) -> None:
-    write_volume(result.volumes["result"], folder / "synthesis.nii.gz")
-    write_volume(result.volumes["standard_deviation"], folder / "synthesis_standard_deviation.nii.gz")
-    record = {**result.provenance, "measurements": result.measurements, "scores": scores}
-    write_text(folder / "synthesis.json", json.dumps(record, indent=1) + "\n")
+    title = f"standard deviation\n(yellow {spread:.2f} of white)"
+    return [
+        Panel(f"{first}\n(real)", given[first][SLICE], 1),
+        *(Panel(f"{role}\n(simulated)", given[role][SLICE], 1) for role in others),
+        *(Panel(f"{TARGET}\n{name}", image[SLICE], 1, synthetic=True) for name, image in made.items()),
+        Panel(title, deviation[SLICE], spread, synthetic=True, colours="inferno"),
+        Panel(f"{TARGET}\n(simulated truth)", truth[SLICE], 1),
+    ]

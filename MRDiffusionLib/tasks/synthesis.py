@@ -24,7 +24,7 @@ from ..diffusion.schedule import alpha
 from ..errors import SettingError
 from ..imaging.volume import Volume
 from ..request import Request, Result
-from ..settings import STARTS, SynthesisSettings
+from ..settings import DEFAULT_SCALE, STARTS, SynthesisSettings
 from .conditions import Conditions, read_conditions
 from .device import faster_precision, resolve_device
 from .models import PackCache, Synthesiser
@@ -51,7 +51,10 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     model = cache.synthesiser(request.pack, device, precision)
     check(settings, tuple(request.inputs), model)
     given = read_conditions(request.inputs, model.info)
+    # A scale that nobody chose is written down, as its default may change.
+    scales = tuple((role, dict(settings.scales).get(role, DEFAULT_SCALE)) for role in given.roles)
     request = request.resolved(
+        settings=replace(settings, scales=scales),
         device=str(device),
         precision=precision,
         batch=request.batch or default_batch(device),
@@ -199,7 +202,7 @@ class Guided:
             if network.features is not None:
                 self.tokens = torch.cat([network.features(part) for part in parts])
         scales = dict(settings.scales)
-        self.scales = [scales.get(role, 1.0) for role in given.roles]
+        self.scales = [scales.get(role, DEFAULT_SCALE) for role in given.roles]
 
     @functools.cached_property
     def start(self) -> Tensor:

@@ -442,24 +442,29 @@ def test_training_starts_and_goes_on(tmp_path: Path, run: Run, monkeypatch: pyte
     assert code == 130 and "goes on from the last checkpoint" in err
 
 
-def test_the_demo_gets_its_folder_and_its_table_is_printed(
+def test_both_demos_get_their_folder_and_their_tables_are_printed(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from MRDiffusionLib.tasks import demo
+    from MRDiffusionLib.tasks import demo, demo_superresolution, demo_synthesis
 
-    got: list[Path] = []
+    got: list[tuple[str, Path]] = []
 
-    def main(folder: Path, **_: object) -> demo.Demonstration:
-        got.append(folder)
-        return demo.Demonstration({}, "| a table |\n", folder / "a.png", ("a warning",))
+    def pretend(task: str) -> Callable[..., demo.Demonstration]:
+        def main(folder: Path, **_: object) -> demo.Demonstration:
+            got.append((task, folder))
+            return demo.Demonstration({}, f"| {task} |\n", folder / f"{task}.png", (f"of {task}",))
 
-    monkeypatch.setattr(demo, "main", main)
+        return main
+
+    for task, module in (("finer", demo_superresolution), ("other", demo_synthesis)):
+        monkeypatch.setattr(module, "main", pretend(task))
     code, out, err = run("demo", "--out", tmp_path)
     assert code == 0
-    assert "| a table |" in out and str(tmp_path / "a.png") in out
-    assert "warning: a warning" in err
+    for task in ("finer", "other"):
+        assert f"| {task} |" in out and str(tmp_path / f"{task}.png") in out
+        assert f"warning: of {task}" in err
     assert run("demo")[0] == 0
-    assert got == [tmp_path, Path("demo-output")]
+    assert got == [(task, folder) for folder in (tmp_path, Path("demo-output")) for task in ("finer", "other")]
 
 
 def test_training_errors_are_the_persons(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.volume import read_volume
 from MRDiffusionLib.request import Progress
 from MRDiffusionLib.settings import SynthesisSettings
-from MRDiffusionLib.tasks import demo, demo_synthesis
+from MRDiffusionLib.tasks import demo, demo_superresolution, demo_synthesis
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_demo_writes_picture_table_and_volumes(tiny_pack: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo-output"
     states: list[Progress] = []
-    shown = demo.main(out, pack=str(tiny_pack), steps=2, progress=states.append)
+    shown = demo_superresolution.main(out, pack=str(tiny_pack), steps=2, progress=states.append)
     scores = shown.scores
     assert list(scores) == ["zero filling", "bicubic", "single sample", "mean of 4"]
-    record = json.loads((out / "result.json").read_text())
+    record = json.loads((out / "superresolution.json").read_text())
     assert record["synthetic"] is True
     assert record["request"]["settings"]["samples"] == 4
     assert record["scores"] == scores
@@ -41,20 +41,23 @@ def test_demo_writes_picture_table_and_volumes(tiny_pack: Path, tmp_path: Path) 
     # The yellow mark stands on results and nowhere else: not in the two columns at the left, nor in the last.
     yellow = ((picture == (255, 255, 0)).all(-1)).any(0).reshape(6, -1).any(1)
     assert yellow.tolist() == [False, False, True, True, True, False]
-    result, reference = read_volume(out / "result.nii.gz"), read_volume(demo.SAMPLE_DATA / "brain-t1-reference.nii.gz")
+    result, reference = (
+        read_volume(out / "superresolution.nii.gz"),
+        read_volume(demo.SAMPLE_DATA / "brain-t1-reference.nii.gz"),
+    )
     assert result.geometry.agrees_with(reference.geometry)
 
 
 def test_without_the_sample_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(demo, "SAMPLE_DATA", tmp_path)
     with pytest.raises(InputError, match="brain-t1-low-resolution"):
-        demo.main(tmp_path / "out")
+        demo_superresolution.main(tmp_path / "out")
 
 
 def test_scores_rank_a_slight_error_above_a_gross_one() -> None:
     reference = read_volume(demo.SAMPLE_DATA / "brain-t1-reference.nii.gz").array
     noise = np.random.default_rng(0).normal(0, 1, reference.shape).astype(np.float32)
-    slight, gross = (demo.score(reference, reference + s * noise) for s in (20, 200))
+    slight, gross = (demo_superresolution.score(reference, reference + s * noise) for s in (20, 200))
     assert all(slight[name] > gross[name] for name in ("psnr_db", "ssim", "haarpsi"))
     # Negative values count as 0 (air), so masked air does not gain noise below 0: half of its energy goes.
     assert slight["psnr_db"] == pytest.approx(20 * np.log10(reference.max() / 20), abs=2.5)
@@ -73,7 +76,7 @@ def test_low_resolution_sample_lies_where_the_reference_lies() -> None:
         read_volume(demo.SAMPLE_DATA / f"brain-t1-{name}.nii.gz") for name in ("low-resolution", "reference")
     )
     assert low.geometry.refined((128, 128)).agrees_with(reference.geometry)
-    filled = demo.enlarged(low.array, (128, 128))["zero filling"]
+    filled = demo_superresolution.enlarged(low.array, (128, 128))["zero filling"]
     aligned = np.corrcoef(filled.ravel(), reference.array.ravel())[0, 1]
     for axis in (1, 2):
         for pixels in (-1, 1):

@@ -31,6 +31,7 @@ from test_panel_run import affine, oblique, set_affine
 
 from MRDiffusionLib.packs import read_info
 from MRDiffusionLib.request import request_from_provenance
+from MRDiffusionLib.settings import DEFAULT_SCALE
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -95,10 +96,10 @@ def test_sequences_keep_their_volume_and_scale(panel: Any) -> None:
     row(panel, "T2").scale.value = 2.5
     panel.parameters.synthesisPack = "brain"
     assert (row(panel, "T2").selector.currentNode(), row(panel, "T2").scale.value) == (t2, 2.5)
-    assert row(panel, "T1").selector.currentNode() is None and row(panel, "T1").scale.value == 1.0
+    assert row(panel, "T1").selector.currentNode() is None and row(panel, "T1").scale.value == DEFAULT_SCALE
     panel.parameters.synthesisPack = "cardiac"
     assert row(panel, "bSSFP").selector.currentNode() is cine
-    assert panel._captured().settings.scales == (("bSSFP", 1.0), ("T2", 2.5))
+    assert panel._captured().settings.scales == (("bSSFP", DEFAULT_SCALE), ("T2", 2.5))
 
 
 def test_scale_of_what_is_not_given_is_grey(panel: Any) -> None:
@@ -130,9 +131,9 @@ def test_pack_without_regression_starts_from_noise(panel: Any) -> None:
 def test_any_name_of_a_sequence_is_kept(scene: Any, role: str) -> None:
     node, volume = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"), heart()
     roles.set_volume(node, role, volume)
-    roles.set_scale(node, role, 1.5)
-    assert (roles.volume_of(node, role), roles.scale_of(node, role)) == (volume, 1.5)
-    assert roles.volume_of(node, role + "b") is None and roles.scale_of(node, role + "b") == 1.0
+    roles.set_scale(node, role, 2.5)
+    assert (roles.volume_of(node, role), roles.scale_of(node, role)) == (volume, 2.5)
+    assert roles.volume_of(node, role + "b") is None and roles.scale_of(node, role + "b") == DEFAULT_SCALE
 
 
 # Not ready.
@@ -256,7 +257,7 @@ def test_result_is_named_marked_shown_and_traceable(panel: Any, drawn: Any) -> N
     cine.GetDisplayNode().AutoWindowLevelOff()
     cine.GetDisplayNode().SetWindowLevel(3.0, 2.0)
     select_roles(panel, bSSFP=cine, T2=t2)
-    row(panel, "bSSFP").scale.value = 1.5
+    row(panel, "T2").scale.value = 1.0
     panel.parameters.synthesisGuidance, panel.parameters.seed = "nested", 7
     result = run(panel)
     chosen = "bSSFP 1.5, T2 1.0, nested, regression 0.6 | seed 7, 4 samples"
@@ -292,7 +293,7 @@ def test_widgets_do_not_change_a_request_that_runs(panel: Any) -> None:
     wait_for(lambda: not panel.logic.busy)
     assert panel.logic.state == State.DONE
     result = panel.logic.results["result"]
-    assert result.GetName().startswith("SYNTHETIC LGE of cine | bSSFP 1.0, T2 1.0, averaged")
+    assert result.GetName().startswith("SYNTHETIC LGE of cine | bSSFP 1.5, T2 1.5, averaged")
     assert nodes.provenance_of(result)["request"]["inputs"] == {"bSSFP": "cine", "T2": "t2"}
     select(panel, heart("low"))
     assert run(panel).GetName().startswith("SYNTHETIC SR of low")
@@ -412,7 +413,7 @@ def test_synthesis_with_the_real_worker(
         np.testing.assert_allclose(offset[:3], [19.5, 17.5, 1.0], atol=1.0)
         assert nodes.provenance_of(result)["pack"]["name"] == packs[0].name
         assert result.GetName() == (
-            "SYNTHETIC LGE of cine | bSSFP 1.0, T2 1.0, averaged, regression 0.6 | seed 0, 2 samples"
+            "SYNTHETIC LGE of cine | bSSFP 1.5, T2 1.5, averaged, regression 0.6 | seed 0, 2 samples"
         )
         assert slicer.util.arrayFromVolume(panel.logic.results["standard_deviation"]).max() > 0
     finally:

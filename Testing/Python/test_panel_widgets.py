@@ -157,6 +157,17 @@ def test_noise_below_zero_is_shown_and_sent_as_estimated(panel: Any) -> None:
     assert panel._captured().settings.noise == 0.0
 
 
+def test_folds_are_kept_in_the_scene(panel: Any, scene: Any) -> None:
+    sampling, inputs = panel.ui.samplingSection, panel.ui.inputsSection
+    assert sampling.collapsed and not inputs.collapsed
+    sampling.collapsed = False
+    assert panel.parameters.samplingFolded is False
+    panel.parameters.inputsFolded = True
+    assert inputs.collapsed
+    scene.Clear()  # another scene, with nothing said
+    assert sampling.collapsed and not inputs.collapsed
+
+
 def test_new_seed_is_drawn_shown_and_kept(panel: Any) -> None:
     select(panel, add_volume())
     panel.widgets["newSeed"].checked = True

@@ -16,7 +16,7 @@ from MRDiffusionLib import tasks
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
 from MRDiffusionLib.request import Request, request_from_provenance
-from MRDiffusionLib.settings import SynthesisSettings
+from MRDiffusionLib.settings import DEFAULT_SCALE, SynthesisSettings
 from MRDiffusionLib.tasks.conditions import read_conditions
 from MRDiffusionLib.tasks.synthesis import Guided
 
@@ -75,8 +75,10 @@ def test_a_slice_alone_is_the_slice_of_the_volume(make, batch):
 
 def test_scales_of_one_are_the_joint_prediction_and_of_zero_the_unconditional_one(make):
     for mode in ("nested", "averaged"):
-        ones = tasks.run(make(guidance=mode, scales=(("bSSFP", 1.0), ("T2", 1.0)))).volumes["result"].array
-        assert np.array_equal(ones, tasks.run(make(guidance=mode)).volumes["result"].array)
+        parts = guided(make(guidance=mode, scales=(("bSSFP", 1.0), ("T2", 1.0))))
+        z, gamma = torch.randn(1, *parts.latents.shape[2:]), torch.zeros(1)
+        joint = parts._conditional([0])(z, gamma, torch.tensor([[True, True]]))
+        assert torch.equal(parts.of([0])(z, gamma), joint)
     zero = [
         tasks.run(make(guidance=mode, scales=(("bSSFP", 0.0), ("T2", 0.0)), start="noise"))
         for mode in ("nested", "averaged", "composable")
@@ -88,6 +90,11 @@ def test_scales_of_one_are_the_joint_prediction_and_of_zero_the_unconditional_on
     volume = read_volume(other.inputs["T2"])
     write_volume(Volume(volume.array[:, ::-1].copy(), volume.geometry), other.inputs["T2"])
     assert np.allclose(tasks.run(other).volumes["result"].array, zero[0].volumes["result"].array, atol=1e-2)
+
+
+def test_a_scale_that_nobody_chose_is_written_down(make):
+    recorded = tasks.run(make(scales=(("T2", 0.5),))).provenance["request"]["settings"]["scales"]
+    assert recorded == {"bSSFP": DEFAULT_SCALE, "T2": 0.5}
 
 
 def test_one_condition_alone_gives_a_result_and_says_so(make):

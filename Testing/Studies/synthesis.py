@@ -44,7 +44,7 @@ from MRDiffusionLib.evaluation.metrics import WINDOW, psnr, ssim
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.networks.autoencoder import Autoencoder
 from MRDiffusionLib.request import Request
-from MRDiffusionLib.settings import SynthesisSettings, settings_to
+from MRDiffusionLib.settings import DEFAULT_SCALE, SynthesisSettings, settings_to
 from MRDiffusionLib.tasks.conditions import Conditions
 from MRDiffusionLib.tasks.device import faster_precision, resolve_device
 from MRDiffusionLib.tasks.models import PackCache, Synthesiser
@@ -108,7 +108,10 @@ class Row:
     @cached_property
     def key(self) -> str:
         """All settings are named, so that a row stays what it is when a default changes."""
-        return json.dumps([self.method, self.target, self.chosen and settings_to(self.chosen)], sort_keys=True)
+        settings = settings_to(self.chosen) if self.chosen else None
+        if settings and not settings["scales"]:
+            settings["scales"] = DEFAULT_SCALE
+        return json.dumps([self.method, self.target, settings], sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -439,8 +442,9 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else value
 
 
-POSTERIOR = {"start": "noise", "samples": 8}
-"""Without a guided start the samples are those of the posterior, so that their deviation is its deviation."""
+FROM_NOISE = {"start": "noise", "steps": 30}
+POSTERIOR = {**FROM_NOISE, "samples": 8, "scales": {"bSSFP": 1.0, "T2": 1.0}}
+"""Without a guided start, at scales of 1, samples are those of the posterior, and so is their deviation."""
 
 
 def rows_main(target: str) -> list[tuple[str, Row]]:
@@ -449,7 +453,7 @@ def rows_main(target: str) -> list[tuple[str, Row]]:
         ("copy of the nearest given", Row("copy", target)),
         ("regression U-Net", Row("regression", target)),
         ("GAN", Row("gan", target)),
-        ("plain latent diffusion", Row("plain", target, {"start": "noise", "samples": 4})),
+        ("plain latent diffusion", Row("plain", target, {**FROM_NOISE, "samples": 4})),
         ("CMRDiff", Row("cmrdiff", target, {"samples": 4})),
         ("autoencoder round trip", Row("autoencoder", target)),
         ("autoencoder round trip, factor 2", Row("autoencoder-f2", target)),
@@ -471,20 +475,21 @@ def rows_ablations(target: str, given: Sequence[str]) -> list[tuple[str, Row]]:
         ("without heatmap", Row("no-heatmap", target, {"samples": 2})),
         ("without features", Row("no-features", target, {"samples": 2})),
         ("without both", Row("plain", target, {"samples": 2})),
-        ("start noise", cmrdiff(start="noise")),
+        ("start noise", cmrdiff(**FROM_NOISE)),
         (f"start {given[0]}", cmrdiff(start=given[0])),
         *((f"strength {s:g}", cmrdiff(strength=s)) for s in (0.3, 0.5, 0.7, 1.0)),
         # Where the scales are equal, nested and averaged are the same (`diffusion.classifier_free`).
-        *(scaled(mode, 1.5, 1.5) for mode in ("averaged", "composable")),
+        *(scaled("averaged", s, s) for s in (0.5, 1.0, 2.0, 4.0)),
+        scaled("composable", DEFAULT_SCALE, DEFAULT_SCALE),
         *(scaled(mode, 2.0, 1.0) for mode in ("nested", "averaged", "composable")),
-        *((f"{n} steps", cmrdiff(steps=n)) for n in (5, 10, 30, 100)),
+        *((f"{n} steps", cmrdiff(steps=n)) for n in (5, 10, 50)),
     ]
 
 
 def rows_scales(target: str, given: Sequence[str]) -> list[tuple[str, Row]]:
     """The grid of scales, from noise, so that nothing but the guidance carries the conditions."""
     settings = [dict(zip(given, (a, b))) for a in SCALES for b in SCALES]
-    common = {"start": "noise", "samples": 1}
+    common = {**FROM_NOISE, "samples": 1}
     return [
         (", ".join(f"{n} {s:g}" for n, s in scales.items()), Row("cmrdiff", target, {**common, "scales": scales}))
         for scales in settings
