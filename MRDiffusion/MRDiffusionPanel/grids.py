@@ -34,6 +34,16 @@ def same(one: Any, other: Any) -> bool:
     return bool(distance <= TOLERANCE * min(*one.GetSpacing(), *other.GetSpacing()))
 
 
+def covers(one: Any, other: Any) -> bool:
+    """Whether nothing of a volume lies outside another one's voxels; False where a transform moves one of them."""
+    if any(each.GetImageData() is None or each.GetParentTransformNode() is not None for each in (one, other)):
+        return False
+    limits = np.array(size(one)) - 1
+    reach = 0.5 * np.abs(np.linalg.inv(_affine(one))[:3, :3] @ _affine(other)[:3, :3]).sum(1)  # half a voxel of it
+    index = (np.c_[_corners(other), np.ones(8)] @ np.linalg.inv(_affine(one)).T)[:, :3]
+    return bool((index - reach >= -0.5 - TOLERANCE).all() and (index + reach <= limits + 0.5 + TOLERANCE).all())
+
+
 def apart(one: Any, other: Any) -> bool:
     """Whether two volumes cannot show the same place: the boxes around them do not touch."""
     a, b = (np.stack([_corners(volume).min(0), _corners(volume).max(0)]) for volume in (one, other))

@@ -9,6 +9,7 @@ import slicer.util
 import vtk
 from slicer.util import VTKObservationMixin
 
+from . import grids
 from .nodes import is_synthetic
 
 WORD = "SYNTHETIC"
@@ -17,15 +18,24 @@ COLOUR = (1.0, 0.75, 0.0)
 
 def show_input(volume: Any) -> None:
     """Show a volume alone in the slice views, turned to its slices: short-axis ones are in no plane of the body."""
-    turn = slicer.app.layoutManager() is not None
+    manager = slicer.app.layoutManager()
+    for name in manager.sliceViewNames() if manager is not None else ():
+        # Views that an earlier volume has turned might all be closest to one and the same plane of this one.
+        manager.sliceWidget(name).mrmlSliceNode().SetOrientationToDefault()
+    turn = manager is not None
     slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True, rotateToVolumePlane=turn)
 
 
 def show_result(volume: Any, result: Any) -> None:
-    """Lay a result over its input, where the person is looking: fading it out compares the two."""
+    """Show a result where the person is looking, with its input in front of it and faded out, to compare the two.
+
+    Not the other way round: an input with a larger field of view would frame the result, as if both were one image.
+    """
     composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    in_view = any(node.GetBackgroundVolumeID() == volume.GetID() for node in composites)
-    slicer.util.setSliceViewerLayers(background=volume, foreground=result, foregroundOpacity=1.0, fit=not in_view)
+    shown = {identifier for node in composites for identifier in (node.GetBackgroundVolumeID(), _front(node)[0])}
+    slicer.util.setSliceViewerLayers(
+        background=result, foreground=volume, foregroundOpacity=0.0, fit=volume.GetID() not in shown
+    )
 
 
 class SyntheticMark(VTKObservationMixin):
@@ -83,11 +93,17 @@ class SyntheticMark(VTKObservationMixin):
 
 
 def _shows_synthetic(composite: Any) -> bool:
-    scene = composite.GetScene()
-    shown = [composite.GetBackgroundVolumeID()]
-    if composite.GetForegroundOpacity() > 0:
-        shown.append(composite.GetForegroundVolumeID())
-    return any(is_synthetic(scene.GetNodeByID(each)) for each in shown if each)
+    scene, (front, opacity) = composite.GetScene(), _front(composite)
+    back, front = (scene.GetNodeByID(each) if each else None for each in (composite.GetBackgroundVolumeID(), front))
+    if front is not None and opacity > 0 and is_synthetic(front):
+        return True
+    hidden = front is not None and opacity >= 1 and back is not None and grids.covers(front, back)
+    return back is not None and is_synthetic(back) and not hidden
+
+
+def _front(composite: Any) -> tuple[str | None, float]:
+    """The volume in front, and how much of it can be seen."""
+    return composite.GetForegroundVolumeID(), composite.GetForegroundOpacity()
 
 
 def _word() -> Any:

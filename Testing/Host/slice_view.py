@@ -52,6 +52,7 @@ class SliceWidget:
         application_logic.GetSliceLogics().AddItem(self._logic)
         self._logic.SetMRMLScene(application_logic.GetMRMLScene())
         self._node = self._logic.AddSliceNode(name)
+        self._node.SetDefaultOrientation(orientation)
         self._node.SetOrientation(orientation)
         self._group.SetMRMLDisplayableNode(self._node)
         self._mapper = vtk.vtkImageMapper()

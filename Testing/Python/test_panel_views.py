@@ -40,16 +40,18 @@ def synthetic(volume: Any) -> Any:
     return volume
 
 
-def test_result_is_laid_over_its_input_and_marked(marked: Any, panel: Any) -> None:
+def test_result_lies_behind_its_faded_input_and_is_marked(marked: Any, panel: Any) -> None:
     low = add_volume()
     select(panel, low)
     views.show_input(low)
     assert amber_pixels() == 0
     result = run(panel)
     composite = red().mrmlSliceCompositeNode()
-    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (low.GetID(), result.GetID())
-    assert composite.GetForegroundOpacity() == 1.0
+    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (result.GetID(), low.GetID())
+    assert composite.GetForegroundOpacity() == 0.0
     assert amber_pixels() > 100
+    composite.SetForegroundOpacity(1.0)  # the input alone
+    assert amber_pixels() == 0
     assert "fade to the input" in panel.ui.stateText.text
 
 
@@ -60,6 +62,8 @@ def test_place_and_zoom_stay_where_the_person_looks(marked: Any, panel: Any) -> 
     node = red().mrmlSliceNode()
     node.SetFieldOfView(5.0, 5.0, 1.0)
     run(panel)
+    assert node.GetFieldOfView()[:2] == (5.0, 5.0)
+    run(panel)  # the input is in front by now
     assert node.GetFieldOfView()[:2] == (5.0, 5.0)
 
 
@@ -78,6 +82,25 @@ def test_views_are_turned_to_oblique_slices(marked: Any) -> None:
     views.show_input(volume)
     across = [red().mrmlSliceNode().GetSliceToRAS().GetElement(row, 2) for row in range(3)]
     np.testing.assert_allclose(np.abs(across), (0.6, 0.0, 0.8), atol=1e-6)
+
+
+def test_an_earlier_volume_does_not_decide_the_planes_of_the_next(marked: Any) -> None:
+    """Views that were turned by it could all be closest to one plane, and none would show the slices."""
+    tilted, heart = add_volume("tilted"), add_volume("heart")
+    c, s = np.cos(0.7), np.sin(0.7)
+    tilted.SetIJKToRASDirections(c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0)
+    heart.SetIJKToRASDirections(0.71, -0.31, -0.63, 0.7, 0.27, 0.66, -0.03, -0.91, 0.41)
+    manager = slicer.app.layoutManager()
+
+    def planes() -> list[list[float]]:
+        nodes = [manager.sliceWidget(name).mrmlSliceNode() for name in manager.sliceViewNames()]
+        return [[node.GetSliceToRAS().GetElement(row, 2) for row in range(3)] for node in nodes]
+
+    views.show_input(heart)
+    alone = planes()
+    views.show_input(tilted)
+    views.show_input(heart)
+    np.testing.assert_allclose(planes(), alone, atol=1e-9)
 
 
 def test_result_has_the_inputs_brightness(marked: Any, panel: Any) -> None:
@@ -99,6 +122,22 @@ def test_mark_follows_what_is_shown(marked: Any) -> None:
     assert amber_pixels() > 100
     slicer.util.setSliceViewerLayers(foregroundOpacity=0.0)
     assert amber_pixels() == 0
+
+
+def test_mark_stays_while_any_of_the_result_can_be_seen(marked: Any) -> None:
+    """An input in front hides a result only where there is input."""
+    result, small = synthetic(add_volume("result", size=(3, 16, 16))), add_volume("small", size=(3, 8, 8))
+    same = add_volume("same", size=(3, 16, 16))
+    slicer.util.setSliceViewerLayers(background=result, foreground=small, foregroundOpacity=1.0, fit=True)
+    assert amber_pixels() > 100
+    slicer.util.setSliceViewerLayers(foreground=same, foregroundOpacity=0.9)
+    assert amber_pixels() > 100
+    slicer.util.setSliceViewerLayers(foregroundOpacity=1.0)
+    assert amber_pixels() == 0
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    same.SetAndObserveTransformNodeID(transform.GetID())
+    marked._update_all()
+    assert amber_pixels() > 100
 
 
 def test_mark_comes_and_goes_with_the_module(scene: Any) -> None:
