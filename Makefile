@@ -3,7 +3,7 @@
 #   make demo        .venv, then both tasks on the shipped samples: pictures and tables in demo-output/
 #   make test        .venv with the test tools, then ruff, mypy, import-linter and pytest
 #   make lint        the checks without pytest
-#   make benchmark   times and memory on this machine: a table, and JSON in build/benchmark.json
+#   make benchmark   times and memory on this machine: two tables, and JSON in build/
 #   make clean       removes what these made
 #
 # Variables: PYTHON=/usr/bin/python3.12 chooses the interpreter, VENV=/somewhere the environment, and
@@ -37,7 +37,8 @@ lint: $(VENV)/installed-tests
 	$(VENV)/bin/lint-imports --no-logo
 
 benchmark: $(VENV)/installed
-	$(RUN) Testing/Benchmarks/superresolution.py --json build/benchmark.json
+	$(RUN) Testing/Benchmarks/superresolution.py --json build/superresolution.json
+	$(RUN) Testing/Benchmarks/synthesis.py --json build/synthesis.json
 
 clean:
 	rm -rf $(VENV) build demo-output MRDiffusion.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

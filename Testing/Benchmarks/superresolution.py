@@ -1,6 +1,6 @@
 """What super-resolution costs on this machine: time of a slice and a volume, start-up, memory, share of the peak.
 
-    .venv/bin/python Testing/Benchmarks/superresolution.py --json build/benchmark.json
+    .venv/bin/python Testing/Benchmarks/superresolution.py --json build/superresolution.json
 
 Takes some minutes on two cores; nothing else should be running. Runs on a CPU and on a GPU alike (--device). Prints
 the table that `table.py` makes of one or more machines' files.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from MRDiffusionLib.errors import InputError, SettingError, UserError
+from MRDiffusionLib.packs import find_pack
 from MRDiffusionLib.training import config as config_module
-from MRDiffusionLib.training.config import Phase, TrainingConfig, config_from, read_config
+from MRDiffusionLib.training.config import PairedConfig, Phase, TrainingConfig, config_from, read_config
 from MRDiffusionLib.training.optimisation import learning_rate
 from MRDiffusionLib.training.vdm import NoiseLevels
 
@@ -177,3 +178,13 @@ def test_a_setting_can_be_changed_where_the_configuration_is_read(tmp_path):
     assert read_config(shipped, {"heatmap": None}).heatmap is None
     with pytest.raises(SettingError, match="unknown setting heat"):
         read_config(shipped, {"heat": None})
+
+
+def test_the_configuration_for_myops_goes_with_the_pack_that_it_starts_from():
+    config = read_config(Path(__file__).resolve().parents[2] / "MRDiffusionLib/training/configs/myops.json")
+    assert isinstance(config, PairedConfig) and config.features is not None
+    pack = find_pack(config.start)
+    assert config.start == config.autoencoder and config.schedule == pack.schedule
+    assert config.network.items() <= pack.network["denoiser"].items()
+    assert config.features.items() <= pack.network["features"].items()
+    assert pack.pixel_size_mm == (1.4, 1.4) and config.phases[0].crop == pack.matrix[0]  # as `prepare myops` makes them
