@@ -261,7 +261,6 @@ class Panel(VTKObservationMixin):
             box.addItems([each.title for each in offered])
         box.currentIndex = offered.index(pack) if pack in offered else -1
         box.blockSignals(False)
-        self.ui.packText.text = pack_text(pack) if pack else ""
 
     def _show_state(self, chosen: Parameters | None, problem: str) -> None:
         logic, ui = self.logic, self.ui
@@ -272,6 +271,8 @@ class Panel(VTKObservationMixin):
         ui.progressBar.visible = logic.busy
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []
+        pack = self._pack()
+        ui.packText.text = pack_text(pack, notes) if pack else ""
         ui.warningText.text = notes_text(notes if problem or chosen is None else [*notes, *chosen.warnings()])
         ui.warningText.visible = bool(ui.warningText.text)
         ui.stateText.text = logic.message if logic.busy else self._resting_text(chosen, problem)

@@ -9,13 +9,13 @@ from MRDiffusionLib.packs import PackInfo
 from .text import _
 
 
-def pack_text(pack: PackInfo) -> str:
-    """What a pack was trained on, its limits, and a link to its model card."""
+def pack_text(pack: PackInfo, noted: list[str]) -> str:
+    """What a pack was trained on, its limits but those that are noted elsewhere, and a link to its model card."""
     trained = html.escape(pack.training_data.rstrip(". "))
     card = (pack.folder / "README.md").as_uri()
     return (
         f"<b>{_('Not for diagnosis.')}</b> {_('Trained on')}: {trained}."
-        f"{_list(pack.limits)}<a href='{card}'>{_('Model card')}</a>"
+        f"{_list([limit for limit in pack.limits if limit not in noted])}<a href='{card}'>{_('Model card')}</a>"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import slicer
 import slicer.util
 from MRDiffusionPanel import nodes, roles, views
 from MRDiffusionPanel.logic import Logic, State
+from MRDiffusionPanel.sentences import pack_text
 from MRDiffusionPanel.tasks import SECTIONS
 from MRDiffusionPanel.worker import WorkerProcess
 from panel_support import (
@@ -74,6 +76,12 @@ def test_no_model_for_the_task_is_said(panel: Any) -> None:
     panel.taskButtons["synthesis"].click()
     assert "no model for this task is installed" in panel.ui.stateText.text and not panel.ui.applyButton.enabled
     assert shown_roles(panel) == [] and "can be wrong, missing or invented" in notes(panel)
+
+
+def test_no_sentence_is_said_twice() -> None:
+    limits = ("Its T2 was simulated.", "It knows nothing else.")
+    text = pack_text(replace(pack_info("cardiac"), limits=limits), ["Lesions can be wrong.", limits[0]])
+    assert limits[0] not in text and limits[1] in text
 
 
 # The rows.
@@ -271,7 +279,7 @@ def test_result_is_named_marked_shown_and_traceable(panel: Any, drawn: Any) -> N
     count = result.GetNumberOfNodeReferences(nodes.INPUT_REFERENCE)
     assert [result.GetNthNodeReference(nodes.INPUT_REFERENCE, n) for n in range(count)] == [cine, t2]
     composite = drawn.mrmlSliceCompositeNode()
-    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (cine.GetID(), result.GetID())
+    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (result.GetID(), cine.GetID())
     assert amber(drawn) > 100
     display = result.GetDisplayNode()  # no input has the target's contrast
     assert display.GetAutoWindowLevel() and display.GetWindow() != 3.0
