@@ -143,10 +143,10 @@ class Geometry:
         return _positions(self, index)
 
 
-def voxel_positions(geometry: Geometry) -> NDArray[np.float64]:
-    """Position of every voxel centre, (slices, rows, columns, 3), LPS mm."""
+def voxel_positions(geometry: Geometry, step: int = 1) -> NDArray[np.float64]:
+    """Position of every voxel centre, or of every n-th along rows and columns, (slices, rows, columns, 3), LPS mm."""
     x, y, z = geometry.size
-    k, j, i = np.meshgrid(np.arange(z), np.arange(y), np.arange(x), indexing="ij")
+    k, j, i = np.meshgrid(np.arange(z), np.arange(0, y, step), np.arange(0, x, step), indexing="ij")
     index = np.stack([i, j, k], axis=-1).astype(np.float64)
     return _positions(geometry, index)
 

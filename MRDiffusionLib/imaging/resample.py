@@ -53,8 +53,17 @@ def shown_box(volume: Volume) -> NDArray[np.float64]:
         raise InputError(f"the largest intensity of the volume is {largest:g}", "Load a magnitude image")
     # Few voxels may be far brighter than the rest.
     level = np.percentile(volume.array[volume.array > 0.05 * largest], 99.5)
-    shown = np.argwhere(volume.array > 0.1 * level)[:, ::-1]
-    return np.asarray(np.percentile(shown, (1, 99), axis=0))
+    shown = volume.array > 0.1 * level
+    counts = [shown.sum(tuple(other for other in range(3) if other != axis)) for axis in (2, 1, 0)]
+    return np.stack([_percentiles(count, (0.01, 0.99)) for count in counts], axis=1)
+
+
+def _percentiles(counts: NDArray[np.int64], shares: tuple[float, ...]) -> NDArray[np.float64]:
+    """Of whole numbers from 0, each of which is there so many times; as `np.percentile` without a list of them."""
+    ends = np.cumsum(counts)
+    place = np.array(shares) * (ends[-1] - 1)
+    low, high = (np.searchsorted(ends, rank(place), side="right") for rank in (np.floor, np.ceil))
+    return np.asarray(low + (place - np.floor(place)) * (high - low))
 
 
 def shown_middle(volume: Volume) -> NDArray[np.float64]:
@@ -131,7 +140,7 @@ def resample(volume: Volume, grid: Geometry, motion: Rigid | None = None, neares
 def covered(geometry: Geometry, by: Geometry, share: float = 0.5) -> NDArray[np.bool_]:
     """Which slices of a grid lie in the field of view of another with at least this share of their area."""
     step = max(1, min(geometry.size[:2]) // 16)
-    positions = voxel_positions(geometry)[:, ::step, ::step]
+    positions = voxel_positions(geometry, step)
     index = (positions - np.array(by.origin)) @ by.direction_matrix / np.array(by.spacing)
     inside = ((index > -0.5) & (index < np.array(by.size) - 0.5)).all(-1)
     return np.asarray(inside.reshape(len(inside), -1).mean(1) >= share)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.alignment import align_rigidly, normalised_mutual_information, reoriented
 from MRDiffusionLib.imaging.geometry import Geometry, voxel_positions
-from MRDiffusionLib.imaging.resample import Rigid, resample
+from MRDiffusionLib.imaging.resample import Rigid, resample, shown_box
 from MRDiffusionLib.imaging.volume import Volume
 
 STILL = Rigid(np.eye(3), np.zeros(3), np.zeros(3))
@@ -81,3 +81,16 @@ def test_reoriented_voxels_keep_their_positions() -> None:
     np.testing.assert_array_equal(turned.array, volume.array[:, ::-1])
     np.testing.assert_allclose(voxel_positions(turned.geometry), voxel_positions(volume.geometry)[:, ::-1])
     np.testing.assert_allclose(resample(volume, turned.geometry).array, turned.array, rtol=1e-5)
+
+
+def test_the_box_around_what_is_shown_leaves_out_one_percent_at_each_side() -> None:
+    array = np.random.default_rng(4).gamma(0.3, 20.0, (7, 30, 41)).astype(np.float32)
+    level = np.percentile(array[array > 0.05 * array.max()], 99.5)
+    places = np.argwhere(array > 0.1 * level)[:, ::-1]
+    geometry = Geometry((41, 30, 7), (1.0, 1.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    np.testing.assert_allclose(shown_box(Volume(array, geometry)), np.percentile(places, (1, 99), axis=0))
+
+
+def test_every_nth_voxel_lies_where_it_lies_among_all() -> None:
+    geometry = Geometry((9, 8, 3), (1.0, 2.0, 5.0), (3.0, -4.0, 5.0), (0.6, 0, 0.8, 0, 1.0, 0, -0.8, 0, 0.6))
+    assert np.array_equal(voxel_positions(geometry, 3), voxel_positions(geometry)[:, ::3, ::3])
