@@ -29,7 +29,7 @@ PICTURES = {"superresolution": "panel.png", "synthesis": "panel-synthesize.png"}
 VIEWS = {"superresolution": ("Red", "Yellow"), "synthesis": ("Green", "Yellow")}
 """Two views of each task's sample: its slices, and across them. Short-axis slices are closest to coronal."""
 
-ZOOM = {"superresolution": 1.2, "synthesis": 1.8}
+ZOOM = {"superresolution": 1.2, "synthesis": 1.3}
 
 
 def main(folder: Path) -> None:
@@ -89,13 +89,13 @@ def run(panel: Any) -> None:
 
 
 def views(task: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Two views of the input, and of the result laid over it."""
+    """Two views of the input, and of the result behind it."""
     manager, pictures = slicer.app.layoutManager(), []
     for name in VIEWS[task]:
         node = manager.sliceWidget(name).mrmlSliceNode()
         width, height, depth = node.GetFieldOfView()
         node.SetFieldOfView(width / ZOOM[task], height / ZOOM[task], depth)
-    for opacity in (0.0, 1.0):
+    for opacity in (1.0, 0.0):  # of the input, which is in front
         slicer.util.setSliceViewerLayers(foregroundOpacity=opacity)
         pictures.append([manager.sliceWidget(name).pixels() for name in VIEWS[task]])
     return pictures[0], pictures[1]
