@@ -156,7 +156,9 @@ def test_progress_tells_loss_speed_and_time_left(trained):
 def test_a_run_leaves_checkpoints_log_and_pictures(trained):
     folder, _, config = trained
     names = {path.name for path in folder.iterdir()}
-    assert names == {"last.ckpt", "best.ckpt", "log.jsonl", "samples-000030.png", "samples-000060.png"}
+    pictures = {"samples-000030.png", "samples-000060.png"}
+    assert names == {"config.json", "last.ckpt", "best.ckpt", "log.jsonl", *pictures}
+    assert read_config(folder / "config.json") == config
     shown = np.asarray(Image.open(folder / "samples-000060.png"))
     assert shown.shape == (16, 8 * 16) and len(np.unique(shown)) > 10
     last, best = (torch.load(folder / name, weights_only=True) for name in ("last.ckpt", "best.ckpt"))
