@@ -22,7 +22,7 @@ from MRDiffusionLib.errors import InputError, SettingError, StorageError
 from MRDiffusionLib.networks.unet import VDMUNet
 from MRDiffusionLib.training import loop, slices_job
 from MRDiffusionLib.training.batches import batch_times, prior_losses
-from MRDiffusionLib.training.config import TrainingConfig, config_from
+from MRDiffusionLib.training.config import TrainingConfig, config_from, read_config
 from MRDiffusionLib.training.loop import Diverged, Trainer, check_batches, seconds_left, train
 from MRDiffusionLib.training.optimisation import moving_average
 from MRDiffusionLib.training.regression import zero_filled
