@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, StorageError
 from ..imaging.volume import write_volume
-from ..request import Result
+from ..request import Progress, Result
+from . import OnProgress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Tile:
     """A picture of a figure: its title, the image (rows, columns), which value is white, and the colours."""
 
     title: str
@@ -56,7 +57,7 @@ class Panel:
     synthetic: bool = False
     colours: str = "gray"
 
-    def detail(self, place: Detail, matrix: int) -> Panel:
+    def detail(self, place: Detail, matrix: int) -> Tile:
         """Its part at `place`, which is in pixels of an image with `matrix` rows."""
         shrink = matrix // len(self.image)
         return replace(self, image=self.image[tuple(slice(s.start // shrink, s.stop // shrink) for s in place)])
@@ -69,17 +70,29 @@ class Panel:
             axis.text(0.03, 0.03, "SYNTHETIC", color="yellow", fontsize=7, transform=axis.transAxes, bbox=box)
 
 
-def draw(panels: Sequence[Panel], place: Detail) -> Figure:
-    """All panels side by side, a detail of each below."""
+def draw(tiles: Sequence[Tile], place: Detail) -> Figure:
+    """All tiles side by side, a detail of each below."""
     from matplotlib.figure import Figure
 
-    matrix = max(len(panel.image) for panel in panels)
-    figure = Figure(figsize=(2.2 * len(panels), 5.0), facecolor="black", layout="constrained")
-    for panel, (whole, detail) in zip(panels, figure.subplots(2, len(panels)).T, strict=True):
-        panel.draw(whole)
-        panel.detail(place, matrix).draw(detail)
-        whole.set_title(panel.title, color="white", fontsize=9)
+    matrix = max(len(tile.image) for tile in tiles)
+    figure = Figure(figsize=(2.2 * len(tiles), 5.0), facecolor="black", layout="constrained")
+    for tile, (whole, detail) in zip(tiles, figure.subplots(2, len(tiles)).T, strict=True):
+        tile.draw(whole)
+        tile.detail(place, matrix).draw(detail)
+        whole.set_title(tile.title, color="white", fontsize=9)
     return figure
+
+
+def part(progress: OnProgress | None, number: int, parts: int) -> OnProgress | None:
+    """Progress of one of several runs that a person sees as one; the time left is known in the last alone."""
+    if progress is None:
+        return None
+
+    def told(p: Progress) -> None:
+        left = p.seconds_left if number == parts - 1 else None
+        progress(replace(p, slice=number * p.slices + p.slice, slices=parts * p.slices, seconds_left=left))
+
+    return told
 
 
 def sample_path(name: str) -> Path:

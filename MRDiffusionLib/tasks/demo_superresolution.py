@@ -16,7 +16,7 @@ from ..physics.kspace import resize_image
 from ..request import Request, Result
 from ..settings import SuperResolutionSettings
 from . import OnProgress, PackCache, run
-from .demo import Array, Demonstration, Panel, draw, make_folder, sample_path, save
+from .demo import Array, Demonstration, Tile, draw, make_folder, part, sample_path, save
 
 PACK = "brain-t1-128"
 SAMPLES = 4
@@ -41,14 +41,14 @@ def main(
     folder = make_folder(Path(folder))
     low_path, reference_path = sample_path("brain-t1-low-resolution.nii.gz"), sample_path("brain-t1-reference.nii.gz")
     low, reference = read_volume(low_path), read_volume(reference_path)
-    single, mean = _runs(_request(low_path, pack, steps), len(low.array), progress)
+    single, mean = _runs(_request(low_path, pack, steps), progress)
     images = {
         **enlarged(low.array, reference.array.shape[1:]),
         "single sample": single.volumes["result"].array,
         MEAN: mean.volumes["result"].array,
     }
     scores = {name: score(reference.array, image) for name, image in images.items()}
-    figure = draw(panels(low, images, mean.volumes["standard_deviation"].array, reference), DETAIL)
+    figure = draw(tiles(low, images, mean.volumes["standard_deviation"].array, reference), DETAIL)
     return save(folder, "superresolution", mean, scores, table(scores, mean, len(low.array)), figure)
 
 
@@ -88,19 +88,19 @@ def table(scores: Mapping[str, Mapping[str, float]], result: Result, slices: int
     return "\n".join(lines) + "\n"
 
 
-def panels(low: Volume, images: Mapping[str, Array], deviation: Array, reference: Volume) -> list[Panel]:
+def tiles(low: Volume, images: Mapping[str, Array], deviation: Array, reference: Volume) -> list[Tile]:
     """One slice of everything in the same window."""
     window = float(np.percentile(reference.array[SLICE], 99.8))
     spread = float(np.percentile(deviation[SLICE], 99.8))
     matrix = "x".join(str(n) for n in low.array.shape[1:])
     title = f"standard deviation\n(black 0, yellow {spread:.0f})"
     return [
-        Panel(f"input {matrix}\n(simulated)", low.array[SLICE], window),
-        Panel("zero-filled\n", images["zero filling"][SLICE], window),
-        Panel("one sample\n", images["single sample"][SLICE], window, synthetic=True),
-        Panel(f"mean of {SAMPLES} samples\n", images[MEAN][SLICE], window, synthetic=True),
-        Panel(title, deviation[SLICE], spread, synthetic=True, colours="inferno"),
-        Panel("truth\n", reference.array[SLICE], window),
+        Tile(f"input {matrix}\n(simulated)", low.array[SLICE], window),
+        Tile("zero-filled\n", images["zero filling"][SLICE], window),
+        Tile("one sample\n", images["single sample"][SLICE], window, synthetic=True),
+        Tile(f"mean of {SAMPLES} samples\n", images[MEAN][SLICE], window, synthetic=True),
+        Tile(title, deviation[SLICE], spread, synthetic=True, colours="inferno"),
+        Tile("truth\n", reference.array[SLICE], window),
     ]
 
 
@@ -109,17 +109,9 @@ def _request(low: Path, pack: str, steps: int) -> Request:
     return Request(task="superresolution", pack=pack, inputs={"low_resolution": str(low)}, settings=settings)
 
 
-def _runs(request: Request, slices: int, progress: OnProgress | None) -> tuple[Result, Result]:
+def _runs(request: Request, progress: OnProgress | None) -> tuple[Result, Result]:
     """One sample a slice, then `SAMPLES`, the first of which is the same again."""
-
-    def part(before: int) -> OnProgress | None:
-        # Both runs as one: the second one's time left is not known during the first.
-        return progress and (
-            lambda p: progress(
-                replace(p, slice=before + p.slice, slices=2 * slices, seconds_left=p.seconds_left if before else None)
-            )
-        )
-
     cache = PackCache()
     several = request.resolved(settings=replace(request.settings, samples=SAMPLES))
-    return run(request, cache=cache, progress=part(0)), run(several, cache=cache, progress=part(slices))
+    first, last = part(progress, 0, 2), part(progress, 1, 2)
+    return run(request, cache=cache, progress=first), run(several, cache=cache, progress=last)

@@ -17,7 +17,7 @@ from ..packs.intensity import intensity_scale
 from ..request import Request, Result
 from ..settings import SynthesisSettings
 from . import OnProgress, PackCache, run
-from .demo import Array, Demonstration, Panel, draw, make_folder, sample_path, save
+from .demo import Array, Demonstration, Tile, draw, make_folder, part, sample_path, save
 from .synthesis import WHITE
 
 PACK, TARGET, SLICE = "cardiac-simulated", "LGE", 5
@@ -50,15 +50,15 @@ def main(
     several = f"mean of {settings.samples}"
     results = {
         ONE_PASS: run(_changed(request, samples=1, start="regression", strength=0.0), cache=cache),
-        ONE: run(_changed(request, samples=1), cache=cache, progress=progress),
-        several: run(request, cache=cache, progress=progress),
+        ONE: run(_changed(request, samples=1), cache=cache, progress=part(progress, 0, 2)),
+        several: run(request, cache=cache, progress=part(progress, 1, 2)),
     }
     mean = results[several]
     normalisation = find_pack(pack).normalisation
     given, truth = _on_grid({**inputs, TARGET: str(sample_path(TRUTH))}, mean.volumes["result"], normalisation)
     made = {name: result.volumes["result"].array / WHITE for name, result in results.items()}
     scores = {name: _score(truth, image) for name, image in made.items()}
-    figure = draw(_panels(given, made, mean.volumes["standard_deviation"].array / WHITE, truth), DETAIL)
+    figure = draw(_tiles(given, made, mean.volumes["standard_deviation"].array / WHITE, truth), DETAIL)
     return save(folder, "synthesis", mean, scores, _table(scores, mean), figure)
 
 
@@ -102,15 +102,15 @@ def _table(scores: Mapping[str, Mapping[str, float]], result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _panels(given: Mapping[str, Array], made: Mapping[str, Array], deviation: Array, truth: Array) -> list[Panel]:
+def _tiles(given: Mapping[str, Array], made: Mapping[str, Array], deviation: Array, truth: Array) -> list[Tile]:
     """One slice of everything in the same window."""
     spread = float(np.percentile(deviation[SLICE], 99.8)) or 1.0
     first, *others = given
     title = f"standard deviation\n(yellow {spread:.2f} of white)"
     return [
-        Panel(f"{first}\n(real)", given[first][SLICE], 1),
-        *(Panel(f"{role}\n(simulated)", given[role][SLICE], 1) for role in others),
-        *(Panel(f"{TARGET}\n{name}", image[SLICE], 1, synthetic=True) for name, image in made.items()),
-        Panel(title, deviation[SLICE], spread, synthetic=True, colours="inferno"),
-        Panel(f"{TARGET}\n(simulated truth)", truth[SLICE], 1),
+        Tile(f"{first}\n(real)", given[first][SLICE], 1),
+        *(Tile(f"{role}\n(simulated)", given[role][SLICE], 1) for role in others),
+        *(Tile(f"{TARGET}\n{name}", image[SLICE], 1, synthetic=True) for name, image in made.items()),
+        Tile(title, deviation[SLICE], spread, synthetic=True, colours="inferno"),
+        Tile(f"{TARGET}\n(simulated truth)", truth[SLICE], 1),
     ]
