@@ -103,6 +103,11 @@ class MRDiffusionTest(ScriptedLoadableModuleTest):
 
         self_test.run(self)
 
+    def test_preview(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.preview(self)
+
     def test_tasks(self):
         from MRDiffusionPanel import self_test
 

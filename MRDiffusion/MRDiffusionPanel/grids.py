@@ -51,6 +51,15 @@ def apart(one: Any, other: Any) -> bool:
     return bool((np.maximum(a[0], b[0]) > np.minimum(a[1], b[1]) + margin).any())
 
 
+def affine_to_world(volume: Any) -> NDArray[np.float64]:
+    """Index (column, row, slice, 1) to where the volume is shown, (4, 4), RAS mm; a warp cannot be told and is none."""
+    moved, matrix = volume.GetParentTransformNode(), vtk.vtkMatrix4x4()
+    if moved is not None:
+        moved.GetMatrixTransformToWorld(matrix)
+    world: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(matrix) @ _affine(volume)
+    return world
+
+
 def _affine(volume: Any) -> NDArray[np.float64]:
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)

@@ -67,6 +67,7 @@ class _Job:
     parameters: Parameters
     names: dict[str, str]
     scene: Any
+    only_slice: int | None
     started: float = field(default_factory=time.monotonic)
     observers: list[int] = field(default_factory=list)
 
@@ -77,7 +78,7 @@ class Logic:
     Attributes:
         state, message, details: what happens, for a person; `details` is a log for a failure.
         fraction: how much of the run is done, 0 to 1.
-        results: role to node of the last run; empty when a run begins.
+        results: role to node of the last run, of a preview 'preview'; empty when a run begins.
         changed: emits when one of these has changed.
         finished: emits `results` when they are in the scene.
     """
@@ -90,6 +91,7 @@ class Logic:
         self._worker.message.connect(self._on_message)
         self._worker.ended.connect(self._on_worker_ended)
         self._job: _Job | None = None
+        self._preview: Any = None
         self._count = 0
         self._reason = ""
         self._folder: PrivateFolder | None = None
@@ -99,16 +101,25 @@ class Logic:
         """Whether a run is under way; only then is there something to cancel."""
         return self.state in BUSY
 
-    def start(self, parameters: Parameters) -> None:
-        """Begin a run with what was captured; returns at once. What goes wrong becomes the state FAILED."""
+    @property
+    def previewing(self) -> bool:
+        """Whether the run under way is a preview."""
+        return self._job is not None and self._job.only_slice is not None
+
+    def start(self, parameters: Parameters, only_slice: int | None = None) -> None:
+        """Begin a run with what was captured; returns at once. What goes wrong becomes the state FAILED.
+
+        Args:
+            only_slice: for a preview, the slice of the first input, counted from 0.
+        """
         assert not self.busy
         self.results = {}
         try:
-            self._start(parameters)
+            self._start(parameters, only_slice)
         except UserError as error:
             self._fail(str(error))
 
-    def _start(self, parameters: Parameters) -> None:
+    def _start(self, parameters: Parameters, only_slice: int | None) -> None:
         problem = parameters.problem()
         if problem:
             raise UserError(problem)
@@ -120,6 +131,7 @@ class Logic:
             parameters=parameters,
             names={role: volume.GetName() for role, volume in parameters.inputs.items()},
             scene=parameters.first.GetScene(),
+            only_slice=only_slice,
         )
         self._job = job
         job.folder.mkdir()
@@ -131,7 +143,7 @@ class Logic:
             (job.scene.NodeRemovedEvent, self._on_node_removed),
         ):
             job.observers.append(job.scene.AddObserver(event, slot))
-        request = parameters.request({role: str(path) for role, path in files.items()})
+        request = parameters.request({role: str(path) for role, path in files.items()}, only_slice)
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
         self._worker.send({"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)})
 
@@ -143,9 +155,16 @@ class Logic:
         """
         if self._job is None or self.state == State.CANCELLING:
             return
-        self._reason = reason or _("Cancelled")
+        self._reason = reason or ("" if self.previewing else _("Cancelled"))
         self._become(State.CANCELLING, _("Cancelling: the worker finishes its step"))
         self._worker.cancel(self._job.id)
+
+    def remove_preview(self) -> None:
+        """Take the last preview out of the scene."""
+        node, self._preview = self._preview, None
+        if node is not None and node.GetScene() is not None:
+            node.GetScene().RemoveNode(node)
+            self.changed.emit()
 
     def close(self) -> None:
         """Stop everything and leave nothing behind: no process, no observer, no file."""
@@ -173,14 +192,18 @@ class Logic:
     def _progress(self, message: dict[str, Any]) -> None:
         slices, steps = message["slices"], message["steps"]
         fraction = ((message["slice"] - 1) * steps + message["step"]) / (slices * steps)
-        text = _("Running: slice {slice} of {slices}, step {step} of {steps}").format(**message)
-        if message["seconds_left"] is not None:
+        if self.previewing:
+            text = _("Previewing: step {step} of {steps}").format(**message)
+        else:
+            text = _("Running: slice {slice} of {slices}, step {step} of {steps}").format(**message)
+        if message["seconds_left"] is not None and not self.previewing:
             text += ", " + _time_left(message["seconds_left"])
         self._become(State.RUNNING, text, fraction=max(self.fraction, fraction))
 
     def _finish(self, job: _Job, message: dict[str, Any]) -> None:
         try:
-            self.results = self._add_results(job, message)
+            add = self._add_results if job.only_slice is None else self._replace_preview
+            self.results = add(job, message)
         except UserError as error:
             self._fail(str(error))
             return
@@ -189,9 +212,13 @@ class Logic:
             self._fail(text, traceback.format_exc())
             return
         self._end_job()
-        text = _("Done in {seconds:.0f} s: {name}").format(
-            seconds=time.monotonic() - job.started, name=self.results["result"].GetName()
-        )
+        (node, *_others), seconds = self.results.values(), time.monotonic() - job.started
+        if job.only_slice is None:
+            text = _("Done in {seconds:.0f} s: {name}").format(seconds=seconds, name=node.GetName())
+        else:
+            text = _("Preview in {seconds:.1f} s: slice {slice}, {steps} steps, one sample").format(
+                seconds=seconds, slice=job.only_slice + 1, steps=job.parameters.settings.steps
+            )
         self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
         self.finished.emit(self.results)
 
@@ -204,12 +231,23 @@ class Logic:
         return nodes.add_results(
             job.scene,
             volumes,
-            {role: parameters.result_name(role, first) for role in volumes},
+            {role: _name(job, role, first) for role in volumes},
             list(parameters.inputs.values()),
             provenance,
             message["measurements"],
             parameters.keeps_contrast,
         )
+
+    def _replace_preview(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
+        """There is one preview at a time. A person may have changed its window and level, which stay."""
+        last, self._preview = self._preview, None
+        node = self._add_results(job, message)["result"]
+        if last is not None and last.GetScene() is not None:
+            nodes.copy_display(last, node)
+            last.GetScene().RemoveNode(last)
+        nodes.set_temporary(node)
+        self._preview = node
+        return {"preview": node}
 
     def _on_worker_ended(self, message: str, hint: str, details: str) -> None:
         if self.state == State.CANCELLING:
@@ -245,6 +283,13 @@ class Logic:
         self.state, self.message, self.details = state, message, details
         self.fraction = self.fraction if fraction is None else fraction
         self.changed.emit()
+
+
+def _name(job: _Job, role: str, first: str) -> str:
+    name = job.parameters.result_name(role, first)
+    if job.only_slice is None:
+        return name
+    return name.replace(nodes.WORD, f"{nodes.WORD} preview of slice {job.only_slice + 1},", 1)
 
 
 def _file_name(number: int, role: str) -> str:

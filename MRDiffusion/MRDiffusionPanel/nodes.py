@@ -15,6 +15,7 @@ from MRDiffusionLib.errors import InputError, StorageError
 
 from .text import _
 
+WORD = "SYNTHETIC"
 SYNTHETIC = "MRDiffusion.Synthetic"
 ROLE = "MRDiffusion.Role"
 PROVENANCE = "MRDiffusion.Provenance"
@@ -94,6 +95,12 @@ def add_results(
             node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
         file_in_folder(scene, node, beside)
     return nodes
+
+
+def set_temporary(node: Any) -> None:
+    """A node that is not saved with the scene."""
+    node.SaveWithSceneOff()
+    node.GetDisplayNode().SaveWithSceneOff()
 
 
 def is_synthetic(node: Any) -> bool:

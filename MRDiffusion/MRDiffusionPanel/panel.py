@@ -18,6 +18,7 @@ from MRDiffusionLib.packs import PackInfo, list_packs
 
 from . import dependencies, nodes, views
 from .form import Form, align
+from .live_preview import LivePreview
 from .logic import Logic, State
 from .parameter_node import FOLDS, LARGEST_SEED
 from .parameters import Parameters
@@ -65,6 +66,7 @@ class Panel(VTKObservationMixin):
         self._installed: list[PackInfo] = []
         self._offered: list[PackInfo] = []
         self._missing: list[str] = []
+        self._next: Parameters | None = None
         self._build()
         self._connect()
         self.enter()
@@ -105,8 +107,10 @@ class Panel(VTKObservationMixin):
         ui.sampleButton.clicked.connect(self._on_sample)
         ui.applyButton.clicked.connect(self._on_apply)
         ui.cancelButton.clicked.connect(self._on_cancel)
+        self.preview = LivePreview(ui.previewButton, self.logic, self._ready)
         ui.installButton.clicked.connect(self._on_install)
         self.logic.changed.connect(self._update)
+        self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             # After the selectors, of which some are made later: they must know the scene's new nodes by then.
@@ -114,7 +118,10 @@ class Panel(VTKObservationMixin):
 
     def cleanup(self) -> None:
         """Leave nothing behind: no process, no observer, no file."""
+        self._next = None
+        self.preview.remove()
         self.logic.changed.disconnect(self._update)
+        self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
         self.logic.close()
         self._unbind()
@@ -138,6 +145,7 @@ class Panel(VTKObservationMixin):
         self._update()
 
     def _on_scene_changed(self, *_arguments: Any) -> None:
+        self.preview.stop()
         self._follow_parameter_node()
         # While a scene was read the parameter node could come before the volume that it names.
         self.parameters.parameterNode.Modified()
@@ -189,9 +197,19 @@ class Panel(VTKObservationMixin):
     def _on_apply(self, *_arguments: Any) -> None:
         if self.parameters.newSeed:
             self.parameters.seed = random.randint(0, LARGEST_SEED)
-        self.logic.start(self._captured())
+        self._next = self._captured()
+        self.preview.stop()
+        self._start_next()
+
+    def _start_next(self) -> None:
+        """Begin what Apply has captured; a preview may still have to stop."""
+        if self._next is not None and not self.logic.busy:
+            chosen, self._next = self._next, None
+            self.logic.start(chosen)
 
     def _on_cancel(self, *_arguments: Any) -> None:
+        self._next = None
+        self.preview.stop()
         self.logic.cancel()
 
     def _on_install(self, *_arguments: Any) -> None:
@@ -202,9 +220,9 @@ class Panel(VTKObservationMixin):
         self.enter()
 
     def _show_results(self, results: dict[str, Any]) -> None:
-        result = results["result"]
-        volume = result.GetNodeReference(nodes.INPUT_REFERENCE)
-        views.show_result(volume, result)
+        result = results.get("result")
+        if result is not None:
+            views.show_result(result.GetNodeReference(nodes.INPUT_REFERENCE), result)
 
     # What the person sees
 
@@ -228,6 +246,19 @@ class Panel(VTKObservationMixin):
         }
         return self.section.captured(self.parameters, common)
 
+    def _checked(self) -> tuple[Parameters | None, str]:
+        """The choices as they are now, None where they contradict each other; and why a run cannot start."""
+        try:
+            chosen = self._captured()
+            return chosen, self._missing_text() or chosen.problem()
+        except SettingError as error:
+            return None, str(error)
+
+    def _ready(self) -> Parameters | None:
+        """The choices as they are now, where a run can start."""
+        chosen, problem = self._checked() if self.parameters is not None else (None, "")
+        return None if problem else chosen
+
     def _update(self, *_arguments: Any) -> None:
         """Bring everything that is not bound to a parameter up to date."""
         if self.parameters is None:
@@ -235,12 +266,8 @@ class Panel(VTKObservationMixin):
         self._show_task()
         self._show_pack(self._pack())
         self.section.show(self.parameters, self._pack())
-        try:
-            chosen: Parameters | None = self._captured()
-            problem = self._missing_text() or chosen.problem()
-        except SettingError as error:
-            chosen, problem = None, str(error)
-        self._show_state(chosen, problem)
+        self._show_state(*self._checked())
+        self.preview.refresh()
 
     def _show_task(self) -> None:
         chosen = self.section.task
@@ -264,11 +291,13 @@ class Panel(VTKObservationMixin):
 
     def _show_state(self, chosen: Parameters | None, problem: str) -> None:
         logic, ui = self.logic, self.ui
-        ui.applyButton.enabled = not problem and not logic.busy
+        running = logic.busy and not logic.previewing
+        ui.applyButton.enabled = not problem and not running and self._next is None
+        ui.previewButton.enabled = not running and (not problem or ui.previewButton.checked)
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
-        ui.cancelButton.enabled = logic.busy and logic.state != State.CANCELLING
+        ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.installButton.visible = bool(self._missing)
-        ui.progressBar.visible = logic.busy
+        ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []
         pack = self._pack()
@@ -283,7 +312,7 @@ class Panel(VTKObservationMixin):
     def _resting_text(self, chosen: Parameters | None, problem: str) -> str:
         """The state between runs: how the last one ended, and what the next one needs."""
         done = self.logic.state == State.DONE
-        gone = done and self.logic.results["result"].GetScene() is None  # a closed scene took it along
+        gone = done and next(iter(self.logic.results.values())).GetScene() is None  # a closed scene took it along
         lines = [self.logic.message] if self.logic.message and not gone else []
         if done and not gone:
             lines.append(_("Hold Ctrl and drag up or down in a slice view to fade to the input."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from MRDiffusionLib.packs import PackInfo
@@ -13,6 +13,7 @@ from MRDiffusionLib.settings import Settings
 from .text import _
 
 SMALLEST_MATRIX = 8
+QUICK_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,18 @@ class Parameters(ABC):
             input_name: the first input's name when the run began.
         """
 
-    def request(self, files: dict[str, str]) -> Request:
-        """What the worker gets. `files`: role to path. Raises SettingError."""
+    def quick(self) -> Parameters:
+        """The same for a preview: one sample, in few steps."""
+        steps = min(self.settings.steps, QUICK_STEPS)
+        return replace(self, settings=replace(self.settings, samples=1, steps=steps))
+
+    def request(self, files: dict[str, str], only_slice: int | None = None) -> Request:
+        """What the worker gets. Raises SettingError.
+
+        Args:
+            files: role to path.
+            only_slice: of the first input, counted from 0; None for all.
+        """
         return Request(
             task=self.task,
             pack=self.pack_name,
@@ -75,6 +86,7 @@ class Parameters(ABC):
             settings=self.settings,
             seed=self.seed,
             device=self.device,
+            slices=None if only_slice is None else (only_slice,),
         )
 
     @property

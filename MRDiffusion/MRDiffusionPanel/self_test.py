@@ -79,6 +79,25 @@ def run(case: Any) -> None:
     )
 
 
+def preview(case: Any) -> None:
+    """While its button is pressed, one slice of the sample is computed and lies over it; then it is gone."""
+    if missing():
+        case.delayDisplay(f"Not run: {', '.join(missing())} not installed")
+        return
+    case.delayDisplay("Preview a slice of the sample")
+    panel = _panel()
+    panel.ui.sampleButton.click()
+    panel.parameters.steps = 1
+    panel.ui.previewButton.click()
+    _wait(panel)
+    case.assertEqual(panel.logic.state, State.DONE, panel.ui.stateText.text)
+    node = panel.logic.results["preview"]
+    case.assertIn("SYNTHETIC preview of slice", node.GetName())
+    case.assertEqual(slicer.util.arrayFromVolume(node).shape[0], 1)
+    panel.ui.previewButton.click()
+    case.assertIsNone(node.GetScene())
+
+
 def tasks(case: Any) -> None:
     """Each button shows the rows of its task, and the scene keeps which one it was."""
     case.delayDisplay("Choose each task")
@@ -116,11 +135,16 @@ def _run(case: Any, panel: Panel) -> Any:
     """Press Apply and wait; gives the result."""
     case.assertTrue(panel.ui.applyButton.enabled, panel.ui.stateText.text)
     panel.ui.applyButton.click()
-    end = time.monotonic() + LONGEST_RUN_S
-    while panel.logic.busy and time.monotonic() < end:
-        slicer.app.processEvents()
-        time.sleep(0.01)
+    _wait(panel)
     case.assertEqual(panel.logic.state, State.DONE, panel.ui.stateText.text)
     result = panel.logic.results["result"]
     case.assertIn("SYNTHETIC", result.GetName())
     return result
+
+
+def _wait(panel: Panel) -> None:
+    """Until the run is over."""
+    end = time.monotonic() + LONGEST_RUN_S
+    while panel.logic.busy and time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.01)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import slicer
 import slicer.util
 import vtk
+from numpy.typing import NDArray
 from slicer.util import VTKObservationMixin
 
 from . import grids
-from .nodes import is_synthetic
+from .nodes import WORD, is_synthetic
 
-WORD = "SYNTHETIC"
 COLOUR = (1.0, 0.75, 0.0)
 
 
@@ -36,6 +38,57 @@ def show_result(volume: Any, result: Any) -> None:
     slicer.util.setSliceViewerLayers(
         background=result, foreground=volume, foregroundOpacity=0.0, fit=volume.GetID() not in shown
     )
+
+
+def most_parallel_view(volume: Any) -> Any:
+    """The slice view in whose plane a volume's slices lie, or nearly; None without views."""
+    manager = slicer.app.layoutManager()
+    views = [manager.sliceWidget(name) for name in manager.sliceViewNames()] if manager is not None else []
+    across = grids.affine_to_world(volume)[:3, 2]
+    return max(views, key=lambda view: abs(_plane(view)[:3, 2] @ across), default=None)
+
+
+def slice_in_view(volume: Any) -> int:
+    """The slice of a volume, from 0, that `most_parallel_view` shows; the nearest, and without views the middle one."""
+    view, count = most_parallel_view(volume), grids.size(volume)[2]
+    if view is None:
+        return count // 2
+    number = (np.linalg.inv(grids.affine_to_world(volume)) @ _plane(view)[:, 3])[2]
+    return int(np.clip(np.rint(number), 0, count - 1))
+
+
+def _plane(view: Any) -> NDArray[np.float64]:
+    """From a view's own axes to RAS, (4, 4); the last axis is its normal, the origin its centre."""
+    plane: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(view.mrmlSliceNode().GetSliceToRAS())
+    return plane
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What one slice view shows, as its vtkMRMLSliceCompositeNode says.
+
+    Attributes:
+        back, front: nodes' IDs, or None.
+        opacity: of what is in front.
+    """
+
+    back: str | None
+    front: str | None
+    opacity: float
+
+    @classmethod
+    def of(cls, composite: Any) -> Layers:
+        return cls(composite.GetBackgroundVolumeID(), *_front(composite))
+
+    def show(self, composite: Any) -> None:
+        """In its view alone; what is no longer in the scene is left out."""
+        composite.SetBackgroundVolumeID(_in_scene(self.back))
+        composite.SetForegroundVolumeID(_in_scene(self.front))
+        composite.SetForegroundOpacity(self.opacity)
+
+
+def _in_scene(identifier: str | None) -> str | None:
+    return identifier if identifier and slicer.mrmlScene.GetNodeByID(identifier) else None
 
 
 class SyntheticMark(VTKObservationMixin):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,11 @@ class Geometry:
         shift = self.direction_matrix @ ((np.array((x, y, z)) - self.spacing) / 2)
         ox, oy, oz = (float(o + d) for o, d in zip(self.origin, shift))
         return Geometry(size, (x, y, z), (ox, oy, oz), self.direction)
+
+    def part(self, slices: tuple[int, ...]) -> Geometry:
+        """The grid of some slices that follow one another, counted from 0."""
+        x, y, z = (float(n) for n in (self.affine() @ (0, 0, slices[0], 1))[:3])
+        return replace(self, size=(self.size[0], self.size[1], len(slices)), origin=(x, y, z))
 
     def differences(self, other: Geometry, tolerance: float = 0.01) -> list[str]:
         """What differs, in words with both numbers; empty where the two grids are the same.

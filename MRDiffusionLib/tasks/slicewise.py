@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from ..errors import SettingError
-from ..imaging.geometry import Geometry
 from ..request import Progress
 
 if TYPE_CHECKING:
@@ -58,14 +55,3 @@ def slice_numbers(slices: tuple[int, ...], count: int) -> tuple[int, ...]:
     if not slices or list(slices) != list(range(slices[0], slices[0] + len(slices))):
         raise SettingError(f"slices {list(slices)} are not consecutive", "Give a run of slices such as 3,4,5")
     return slices
-
-
-def some_slices(geometry: Geometry, slices: tuple[int, ...]) -> Geometry:
-    """The geometry of a preview: the chosen slices as a stack that begins at the first of them."""
-    direction = np.array(geometry.direction).reshape(3, 3)
-    origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * slices[0]
-    return replace(
-        geometry,
-        size=(geometry.size[0], geometry.size[1], len(slices)),
-        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
-    )

@@ -31,7 +31,7 @@ from .acquisition import Acquisition, read_acquisition
 from .device import faster_precision, resolve_device
 from .models import Model, PackCache
 from .provenance import provenance
-from .slicewise import Clock, chunks, default_batch, slice_numbers, some_slices
+from .slicewise import Clock, chunks, default_batch, slice_numbers
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -59,7 +59,7 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     restored = restore(low, model, request, progress, preview)
     geometry = low.geometry.refined(settings.matrix)
     if request.slices is not None:
-        geometry = some_slices(geometry, request.slices)
+        geometry = geometry.part(request.slices)
     volumes = {"result": Volume(restored.mean, geometry)}
     if restored.deviation is not None:
         volumes["standard_deviation"] = Volume(restored.deviation, geometry)

@@ -29,7 +29,7 @@ from .conditions import Conditions, read_conditions
 from .device import faster_precision, resolve_device
 from .models import PackCache, Synthesiser
 from .provenance import provenance
-from .slicewise import Clock, chunks, default_batch, slice_numbers, some_slices
+from .slicewise import Clock, chunks, default_batch, slice_numbers
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -61,7 +61,7 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
         slices=None if request.slices is None else slice_numbers(request.slices, given.count),
     )
     made = synthesise(given, model, request, progress, preview)
-    geometry = given.geometry if request.slices is None else some_slices(given.geometry, request.slices)
+    geometry = given.geometry if request.slices is None else given.geometry.part(request.slices)
     volumes = {"result": Volume(made.mean, geometry)}
     if made.deviation is not None:
         volumes["standard_deviation"] = Volume(made.deviation, geometry)

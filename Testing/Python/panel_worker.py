@@ -42,6 +42,8 @@ class NearestNeighbour:
     def run(self, request: Request, progress: Any, preview: Any) -> Result:
         self.runs += 1
         low = read_volume(Path(next(iter(request.inputs.values()))))
+        if request.slices is not None:
+            low = Volume(low.array[list(request.slices)], low.geometry.part(request.slices))
         slices, steps = len(low.array), request.settings.steps
         for number in range(slices):
             for step in range(steps):

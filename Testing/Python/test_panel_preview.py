@@ -1,0 +1,286 @@
+"""The preview of the slice in view: where it lies, when it is computed again, and what it gives way to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from MRDiffusionPanel import nodes, views
+from MRDiffusionPanel.live_preview import PAUSE_MS
+from MRDiffusionPanel.logic import State
+from panel_support import add_volume, run, select, select_roles, wait_for
+
+pytest_plugins = ["panel_fixtures"]
+
+
+@pytest.fixture
+def red(scene: Any) -> Iterator[Any]:
+    """The view whose plane is axial, as the slices of the tests' volumes are."""
+    slicer.app.make_views()
+    yield slicer.app.layoutManager().sliceWidget("Red")
+    slicer.util.setSliceViewerLayers(background=None, foreground=None)
+
+
+def volumes() -> list[str]:
+    return [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+
+
+def previews() -> list[Any]:
+    found = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in found if "preview" in node.GetName()]
+
+
+def preview(panel: Any) -> Any:
+    """Press the button and wait for the image."""
+    assert panel.ui.previewButton.enabled
+    panel.ui.previewButton.click()
+    return resting(panel)
+
+
+def resting(panel: Any) -> Any:
+    """The preview when all that was asked for is done."""
+    again = panel.preview._timer
+    wait_for(lambda: not panel.logic.busy and not again.active)
+    (node,) = previews()
+    return node
+
+
+def show(panel: Any, red: Any, slice_number: int, pack: str = "quick", size: tuple[int, int, int] = (5, 8, 8)) -> Any:
+    """An input in the views, at one of its slices."""
+    low = add_volume(size=size)
+    select(panel, low, pack)
+    views.show_input(low)
+    red.mrmlSliceNode().SetSliceOffset(5.0 * slice_number)
+    return low
+
+
+def test_preview_is_the_slice_in_view_behind_its_faded_input(panel: Any, red: Any) -> None:
+    low = show(panel, red, 3)
+    panel.parameters.samples, panel.parameters.steps = 4, 50
+    node = preview(panel)
+    shown = slicer.util.arrayFromVolume(node)
+    whole = slicer.util.arrayFromVolume(low)[3]
+    np.testing.assert_array_equal(shown, [whole.repeat(2, 0).repeat(2, 1)])
+    assert node.GetOrigin()[2] == low.GetOrigin()[2] + 3 * 5.0
+    composite = red.mrmlSliceCompositeNode()
+    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (node.GetID(), low.GetID())
+    assert composite.GetForegroundOpacity() == 0.0
+    green = slicer.app.layoutManager().sliceWidget("Green").mrmlSliceCompositeNode()
+    assert (green.GetBackgroundVolumeID(), green.GetForegroundVolumeID()) == (low.GetID(), None)
+    assert node.GetName().startswith("SYNTHETIC preview of slice 4, SR of low | 16x16") and nodes.is_synthetic(node)
+    request = nodes.provenance_of(node)["request"]
+    assert request["slices"] == [3]
+    assert (request["settings"]["samples"], request["settings"]["steps"]) == (1, 10)
+    assert not node.GetSaveWithScene() and not node.GetDisplayNode().GetSaveWithScene()
+    assert "slice 4, 10 steps, one sample" in panel.ui.stateText.text
+
+
+def test_preview_follows_settings_and_slice_and_there_is_one(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    display = preview(panel).GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(33.0, 11.0)
+    panel.widgets["weight"].value = 0.25
+    changed = resting(panel)
+    assert "lambda 0.25" in changed.GetName() and len(volumes()) == 2
+    assert (changed.GetDisplayNode().GetWindow(), changed.GetDisplayNode().GetLevel()) == (33.0, 11.0)
+    red.mrmlSliceNode().SetSliceOffset(20.0)
+    assert red.mrmlSliceCompositeNode().GetForegroundOpacity() == 1.0  # the input, until there is another preview
+    assert "slice 5" in resting(panel).GetName()
+    assert red.mrmlSliceCompositeNode().GetForegroundOpacity() == 0.0
+
+
+def test_slider_that_is_dragged_is_followed_when_it_rests(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    before = measured(preview(panel))
+    for value in (0.9, 0.8, 0.7, 0.6):
+        panel.widgets["weight"].value = value
+    node = resting(panel)
+    assert "lambda 0.6" in node.GetName() and measured(node) == before + 1
+
+
+def measured(node: Any) -> int:
+    """How many runs the worker has done by then."""
+    import json
+
+    runs: int = json.loads(node.GetAttribute(nodes.MEASUREMENTS))["runs"]
+    return runs
+
+
+def test_nothing_is_computed_twice(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    node = preview(panel)
+    panel.enter()
+    red.mrmlSliceNode().SetFieldOfView(5.0, 5.0, 1.0)  # a zoom
+    wait_for(lambda: not panel.preview._timer.active)
+    assert resting(panel) is node
+
+
+def test_released_button_takes_the_preview_away(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    preview(panel)
+    panel.ui.previewButton.click()
+    assert volumes() == ["low"] and panel.preview.Observations == []
+    assert panel.ui.stateText.text.startswith("Ready: ")
+    panel.widgets["weight"].value = 0.25
+    assert not panel.preview._timer.active
+
+
+def test_released_button_brings_back_what_was_in_view(panel: Any, red: Any) -> None:
+    low = show(panel, red, 1)
+    result = run(panel)
+    preview(panel)
+    assert "preview" in slicer.mrmlScene.GetNodeByID(red.mrmlSliceCompositeNode().GetBackgroundVolumeID()).GetName()
+    panel.ui.previewButton.click()
+    shown = views.Layers(result.GetID(), low.GetID(), 0.0)
+    assert views.Layers.of(red.mrmlSliceCompositeNode()) == shown
+    other = add_volume("other")
+    views.show_input(other)
+    preview(panel)  # brings its input into view
+    panel.ui.previewButton.click()
+    assert views.Layers.of(red.mrmlSliceCompositeNode()).back == low.GetID()
+
+
+def test_apply_does_not_wait_for_a_preview(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "slow")
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.RUNNING)
+    assert panel.logic.previewing and panel.ui.applyButton.enabled and not panel.ui.progressBar.visible
+    assert "Previewing" in panel.ui.stateText.text
+    panel.ui.applyButton.click()
+    assert not panel.ui.previewButton.checked and not panel.ui.applyButton.enabled
+    wait_for(lambda: panel.logic.state == State.DONE)
+    assert volumes()[0] == "low" and volumes()[1].startswith("SYNTHETIC SR of low") and len(volumes()) == 2
+    composite = red.mrmlSliceCompositeNode()
+    assert composite.GetBackgroundVolumeID() == panel.logic.results["result"].GetID()
+
+
+def test_what_apply_captured_is_forgotten_by_cancel(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "slow")
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.RUNNING)
+    panel.ui.applyButton.click()
+    panel.ui.cancelButton.click()
+    wait_for(lambda: not panel.logic.busy)
+    assert volumes() == ["low"] and panel.ui.applyButton.enabled
+
+
+def test_cancel_ends_previews(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "slow")
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.RUNNING)
+    panel.ui.cancelButton.click()
+    wait_for(lambda: not panel.logic.busy)
+    assert not panel.ui.previewButton.checked and volumes() == ["low"]
+
+
+def test_no_preview_during_a_run(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "slow")
+    panel.ui.applyButton.click()
+    assert not panel.ui.previewButton.enabled
+    wait_for(lambda: not panel.logic.busy)
+    assert panel.ui.previewButton.enabled
+
+
+def test_failure_is_shown_and_not_tried_again_by_itself(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "error")
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.FAILED)
+    wait_for(lambda: not panel.preview._timer.active)
+    assert panel.logic.state == State.FAILED and "is odd" in panel.ui.stateText.text
+    panel.parameters.pack = "quick"
+    assert resting(panel) is not None
+
+
+def test_killed_worker_is_started_by_the_next_change(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    preview(panel)
+    os.kill(panel.logic._worker._process.processId(), signal.SIGKILL)
+    wait_for(lambda: panel.logic._worker._process is None)
+    panel.widgets["weight"].value = 0.25
+    assert "lambda 0.25" in resting(panel).GetName()
+
+
+def test_closed_scene_ends_previews(panel: Any, red: Any, scene: Any) -> None:
+    show(panel, red, 1)
+    preview(panel)
+    scene.Clear()
+    assert not panel.ui.previewButton.checked and volumes() == []
+    select(panel, add_volume("again"))
+    assert run(panel) is not None
+
+
+def test_deleted_preview_and_deleted_input(panel: Any, red: Any, scene: Any) -> None:
+    low = show(panel, red, 1)
+    scene.RemoveNode(preview(panel))
+    panel.widgets["weight"].value = 0.25
+    assert "lambda 0.25" in resting(panel).GetName()
+    scene.RemoveNode(low)
+    wait_for(lambda: not panel.preview._timer.active)
+    assert "Not ready" in panel.ui.stateText.text
+    panel.ui.previewButton.click()
+    assert volumes() == [] and not panel.ui.previewButton.enabled
+
+
+def test_preview_of_a_synthesis_has_its_own_contrast(panel: Any, red: Any) -> None:
+    bssfp, t2 = add_volume("bssfp"), add_volume("t2")
+    select_roles(panel, bSSFP=bssfp, T2=t2)
+    bssfp.GetDisplayNode().AutoWindowLevelOff()
+    bssfp.GetDisplayNode().SetWindowLevel(5.0, 3.0)
+    node = preview(panel)
+    assert node.GetName().startswith("SYNTHETIC preview of slice") and "LGE of bssfp" in node.GetName()
+    assert node.GetDisplayNode().GetWindow() != 5.0
+
+
+GRIDS = {
+    "axial": np.diag([1.0, 1.0, 5.0]),
+    "left-handed": np.diag([1.0, 1.0, -5.0]),
+    "sagittal": np.array([[0.0, 0.0, 5.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+    "oblique": np.array([[0.8, 0.0, 3.0], [0.0, 1.0, 0.0], [-0.6, 0.0, 4.0]]),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("moved", [False, True])
+def test_slice_in_view_is_the_one_that_is_shown(red: Any, scene: Any, grid: str, moved: bool) -> None:
+    volume = add_volume(size=(7, 8, 8))
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = GRIDS[grid], (12.0, -30.0, 7.0)
+    volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    if moved:
+        transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        shift = np.eye(4)
+        shift[:3, 3] = (40.0, 50.0, 60.0)
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        matrix = shift @ matrix
+    views.show_input(volume)
+    manager = slicer.app.layoutManager()
+    for number in (0, 2, 6):
+        for name in manager.sliceViewNames():
+            place = matrix @ (3.5, 3.5, number + 0.2, 1.0)
+            manager.sliceWidget(name).mrmlSliceNode().JumpSliceByOffsetting(*place[:3])
+        assert views.slice_in_view(volume) == number
+
+
+def test_slice_beside_the_volume_is_its_nearest_and_without_views_its_middle(
+    red: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = add_volume(size=(7, 8, 8))
+    views.show_input(volume)
+    for offset, expected in ((-100.0, 0), (1000.0, 6)):
+        red.mrmlSliceNode().SetSliceOffset(offset)
+        assert views.slice_in_view(volume) == expected
+    with monkeypatch.context() as without_views:
+        without_views.setattr(slicer.app, "_layout", None)
+        assert views.slice_in_view(volume) == 3
+
+
+def test_pause_is_short(panel: Any) -> None:
+    assert panel.preview._timer.interval == PAUSE_MS <= 300
