@@ -3,7 +3,7 @@
 python -m MRDiffusionLib.training.export CONFIG CHECKPOINT OUT --description D.json --card CARD.md --licence LICENSE
 
 A synthesis pack is made of three runs: its own, the autoencoder that its configuration names, and (--regression) the
-one-pass baseline.
+one-pass baseline. For the last two a synthesis pack can be named instead, and its own are taken.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch import Tensor
 from ..diffusion.schedule import LinearSchedule, schedule_from_dict
 from ..errors import PackError
 from ..networks.unet import VDMUNet
-from ..packs import PackInfo
-from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, write_pack
-from .config import PairedConfig, TrainingConfig, read_config
+from ..packs import PackInfo, find_pack
+from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, load_cmrdiff, write_pack
+from .config import PairedConfig, TrainingConfig, is_checkpoint, read_config
 from .paired import read_paired
 from .paired_slices import matching
 from .synthesis_job import trained_autoencoder
@@ -54,7 +54,8 @@ def pack_from_checkpoint(
         checkpoint: `best.ckpt` or `last.ckpt` of `training.loop.train`.
         config: of that run; it decides task, prediction, network and schedule.
         out: folder of the new pack.
-        regression: of a synthesis pack: the checkpoint of its one-pass baseline, or None for a pack without.
+        regression: of a synthesis pack: the checkpoint of its one-pass baseline, or a pack that has one; None for a
+            pack without.
         description: the other entries of pack.json; `name` is the run's unless it is given.
         model_card, licence: texts of README.md and LICENSE.
         replace, largest: as `packs.weights.write_pack`.
@@ -143,15 +144,23 @@ def _of_synthesis(
         "regression": None,
     }
     if regression is not None:
-        baseline = _checkpoint(regression)
-        weights |= {
-            name.removeprefix(_AVERAGE).replace("unet.", "regression.", 1): value
-            for name, value in baseline["ema"].items()
-            if name.startswith(f"{_AVERAGE}unet.")
-        }
-        network["regression"] = {n: v for n, v in baseline["description"]["network"].items() if n != "sequences"}
+        network["regression"], of_regression = _trained_regression(str(regression))
+        weights |= {f"regression.{name}": value for name, value in of_regression.items()}
     decides = {"task": "synthesis", "prediction": "v", "network": network, "schedule": described["schedule"]}
     return decides, weights
+
+
+def _trained_regression(source: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """Network and weights of the one-pass baseline in a checkpoint (averaged) or in a synthesis pack."""
+    if not is_checkpoint(source):
+        info = find_pack(source)
+        baseline = load_cmrdiff(info)[0].regression
+        if baseline is None:
+            raise PackError(f"pack {info.name} has no one-pass regression", "Name a checkpoint of a translation run")
+        return info.network["regression"], baseline.state_dict()
+    loaded, unet = _checkpoint(source), f"{_AVERAGE}unet."
+    network = {name: value for name, value in loaded["description"]["network"].items() if name != "sequences"}
+    return network, {name.removeprefix(unet): v for name, v in loaded["ema"].items() if name.startswith(unet)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--card", required=True, help="the model card (Markdown)")
     parser.add_argument("--licence", required=True, help="text of the licence of the weights")
-    parser.add_argument("--regression", help="of a synthesis pack: best.ckpt of its one-pass baseline")
+    parser.add_argument("--regression", help="of a synthesis pack: best.ckpt of its one-pass baseline, or a pack")
     parser.add_argument("--replace", action="store_true", help="take the place of an older pack")
     options = parser.parse_args(arguments)
     card, licence = (Path(path).read_text(encoding="utf-8") for path in (options.card, options.licence))

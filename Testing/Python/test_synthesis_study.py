@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.training.config import config_from
@@ -228,6 +230,30 @@ def test_scores_of_other_weights_do_not_count(study, trained, tmp_path):
         study.Runs(runs, one.archive, one.device, "fp32", tmp_path / "packs"), [one.archive.patient(entry["patient"])]
     )
     assert len(one.stored) == 1 and not one.done
+
+
+def test_a_guided_start_takes_the_regression_of_the_pack_that_the_run_began_with(study, trained, tmp_path, capsys):
+    """Whoever goes on from a pack's weights need not train its baseline again, which is then not judged."""
+    archive, runs = trained
+    one = study.Study(study.read_archive(archive, None, 10.0), tmp_path, "cpu", "fp32", 4)
+    (tmp_path / "packs").mkdir()
+    first = study.Runs(runs, one.archive, one.device, "fp32", tmp_path / "packs")
+    pack = first.model("cmrdiff").info.folder
+    own = tmp_path / "runs"
+    shutil.copytree(runs / "cmrdiff", own / "cmrdiff")
+    config = json.loads((own / "cmrdiff" / "config.json").read_text())
+    (own / "cmrdiff" / "config.json").write_text(json.dumps({**config, "start": str(pack)}))
+    (tmp_path / "more").mkdir()
+    second = study.Runs(own, one.archive, one.device, "fp32", tmp_path / "more")
+    assert second.has_start("cmrdiff") and not second.has("regression")
+    weights = [each.model("cmrdiff").network.regression.state_dict() for each in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    one.add(second, [one.archive.patient("myops_test_201")])
+    rows = [("CMRDiff", study.Row("cmrdiff", "T2", {"steps": 1})), ("regression U-Net", study.Row("regression", "T2"))]
+    part = study.Part("main", rows, [one.archive.patient("myops_test_201")])
+    one.run(part)
+    assert one.complete(part) and one.rows(part) == rows[:1]
+    assert "regression U-Net is left out" in capsys.readouterr().out
 
 
 def test_scales_that_help_up_to_a_point_are_not_called_helpful_throughout(study, monkeypatch):

@@ -6,7 +6,8 @@
 ARCHIVE is made by `python -m MRDiffusionLib prepare`. RUNS holds the training runs by method: `cmrdiff` (synthesis),
 `plain` (without heatmap and features), `no-heatmap`, `no-features`, `regression` (translation), `gan` (translation with
 an adversarial loss), `autoencoder-f2` (another autoencoder, for its ceiling), each a folder with best.ckpt. The
-autoencoder is RUNS/autoencoder/best.ckpt, or what the synthesis run was trained with. What has no run is left out.
+autoencoder is RUNS/autoencoder/best.ckpt, or what the synthesis run was trained with; where there is no regression, the
+guided start takes that of the pack whose weights the run began with. What has no run is left out, and named.
 Tested are the patients of the archive's group `test`; where RUNS has folders with patients' names instead, each patient
 with the runs in their folder.
 
@@ -43,6 +44,7 @@ from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.evaluation.metrics import WINDOW, psnr, ssim
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.networks.autoencoder import Autoencoder
+from MRDiffusionLib.packs import find_pack
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import DEFAULT_SCALE, SynthesisSettings, settings_to
 from MRDiffusionLib.tasks.conditions import Conditions
@@ -50,7 +52,7 @@ from MRDiffusionLib.tasks.device import faster_precision, resolve_device
 from MRDiffusionLib.tasks.models import PackCache, Synthesiser
 from MRDiffusionLib.tasks.slicewise import chunks
 from MRDiffusionLib.tasks.synthesis import Guided, check, sample_slices
-from MRDiffusionLib.training.config import config_from, read_config
+from MRDiffusionLib.training.config import config_from, is_checkpoint, read_config
 from MRDiffusionLib.training.export import pack_from_checkpoint
 from MRDiffusionLib.training.paired import Paired, read_paired
 from MRDiffusionLib.training.synthesis_job import trained_autoencoder
@@ -185,6 +187,10 @@ class Runs:
             return any(map(self._trained, DIFFUSION))
         return self._trained(method) and any(map(self._trained, DIFFUSION))
 
+    def has_start(self, method: str) -> bool:
+        """Whether there is a one-pass prediction to start from."""
+        return self._one_pass(method, "regression") is not None
+
     def model(self, method: str) -> Synthesiser:
         """The networks of a method. A one-pass network comes with a diffusion that is not used."""
         diffusion = method if method in DIFFUSION else next(filter(self._trained, DIFFUSION))
@@ -220,11 +226,23 @@ class Runs:
     def _autoencoder(self, method: str) -> str:
         if self._trained("autoencoder"):
             return str(self._checkpoint("autoencoder"))
-        config = self.folder / method / "config.json"
-        if not config.exists():
+        source = self._configured(method, "autoencoder")
+        if not source:
             hint = f"Put its run at {self.folder / 'autoencoder'}"
             raise InputError(f"nothing names the autoencoder of {self.folder / method}", hint)
-        return str(getattr(read_config(config), "autoencoder", ""))
+        return source
+
+    def _one_pass(self, diffusion: str, one_pass: str) -> str | None:
+        """Checkpoint of a one-pass network; in the place of a regression that was not trained, the pack with one."""
+        if self._trained(one_pass):
+            return str(self._checkpoint(one_pass))
+        pack = self._configured(diffusion, "start") if one_pass == "regression" else ""
+        return pack if pack and not is_checkpoint(pack) and find_pack(pack).network.get("regression") else None
+
+    def _configured(self, run: str, name: str) -> str:
+        """An entry of the configuration that a run was made with; empty where there is none."""
+        config = self.folder / run / "config.json"
+        return str(getattr(read_config(config), name, "")) if config.exists() else ""
 
     def _pack(self, name: str, diffusion: str, one_pass: str) -> Synthesiser:
         paired = self.archive.paired
@@ -259,7 +277,7 @@ class Runs:
             self._checkpoint(diffusion),
             config,
             folder,
-            regression=self._checkpoint(one_pass) if self._trained(one_pass) else None,
+            regression=self._one_pass(diffusion, one_pass),
             description=described,
             model_card="of a study",
             licence="none",
@@ -319,7 +337,7 @@ class Study:
     def _possible(self, row: Row, patient: Patient) -> bool:
         runs = self.runs[patient.name]
         return runs.has(row.method) and not (
-            row.chosen and row.chosen.start == "regression" and not runs.has("regression")
+            row.chosen and row.chosen.start == "regression" and not runs.has_start(row.method)
         )
 
     def complete(self, part: Part) -> bool:
@@ -327,7 +345,10 @@ class Study:
 
     def run(self, part: Part) -> None:
         """Scores of every row of every patient who lacks some."""
-        for label, row in self.rows(part):
+        possible = self.rows(part)
+        for label in (label for label, row in part.rows if (label, row) not in possible):
+            print(f"{part.title}: {label} is left out, as there are no runs for it", flush=True)
+        for label, row in possible:
             began, count = time.monotonic(), 0
             for patient in part.patients:
                 if self._missing(part, row, patient):
