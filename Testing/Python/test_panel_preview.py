@@ -147,6 +147,24 @@ def test_released_button_brings_back_what_was_in_view(panel: Any, red: Any) -> N
     assert views.Layers.of(red.mrmlSliceCompositeNode()).back == low.GetID()
 
 
+def test_another_input_is_previewed_and_stays(panel: Any, red: Any) -> None:
+    """Whoever loads a sample while previews go on sees the sample, and so when they end."""
+    show(panel, red, 1)
+    preview(panel)
+    other = add_volume("other")
+    views.show_input(other)
+    panel.parameters.inputVolume = other
+    assert "SR of other" in resting(panel).GetName()
+    third = add_volume("third")  # chosen and not shown
+    panel.parameters.inputVolume = third
+    assert "SR of third" in resting(panel).GetName()
+    assert views.Layers.of(red.mrmlSliceCompositeNode()).front == third.GetID()
+    panel.parameters.inputVolume = other
+    resting(panel)
+    panel.ui.previewButton.click()
+    assert views.Layers.of(red.mrmlSliceCompositeNode()) == views.Layers(other.GetID(), None, 0.0)
+
+
 def test_apply_does_not_wait_for_a_preview(panel: Any, red: Any) -> None:
     show(panel, red, 1, "slow")
     panel.ui.previewButton.click()
