@@ -86,15 +86,12 @@ class LivePreview(VTKObservationMixin):
         composite = view.mrmlSliceCompositeNode()
         if self._before is not None and self._before[0] is not composite:
             self._restore()
-        if self._before is None or not self._is_ours(views.Layers.of(composite), volume):
+        # In front it is where the last preview has put it; what is behind, that preview being gone, Slicer decides.
+        if self._before is None or composite.GetForegroundVolumeID() != volume.GetID():
             if volume.GetID() not in (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()):
                 views.show_input(volume)
             self._before = (composite, views.Layers.of(composite))
         views.Layers(node.GetID(), volume.GetID(), 0.0).show(composite)
-
-    def _is_ours(self, shown: views.Layers, volume: Any) -> bool:
-        """Whether a view shows what was there for the last preview, which has left the scene by now."""
-        return shown.back is None and shown.front == volume.GetID()
 
     def _on_view(self, *_arguments: Any) -> None:
         """Where the preview is not, the input is shown until there is another preview."""
