@@ -130,7 +130,8 @@ def _main(study: Study, parts: list[Part]) -> Iterator[str]:
             yield from _comparison(study, chosen, f"{who}, {region if region == 'whole' else 'inside the ' + region}")
     yield from _copied(study, parts)
     for region in known_regions(study, parts[0]):
-        yield from _differences(study, parts, region)
+        for image in ("first", "mean"):
+            yield from _differences(study, parts, region, image)
 
 
 def _comparison(study: Study, parts: list[Part], title: str) -> Iterator[str]:
@@ -165,23 +166,24 @@ def _copied(study: Study, parts: list[Part]) -> Iterator[str]:
     yield ""
 
 
-def _differences(study: Study, parts: list[Part], region: str) -> Iterator[str]:
-    """CMRDiff's mean of samples less each other method."""
+def _differences(study: Study, parts: list[Part], region: str, image: str) -> Iterator[str]:
+    """CMRDiff less each other method, one sample with one sample ('first'), mean with mean."""
     columns: dict[str, list[str]] = {}
     heads = []
     for part in parts:
-        own = variants(study, part)
-        reference = next((v for v in own if v[1].method == "cmrdiff" and v[2] == "mean"), None)
+        own = [v for v in variants(study, part) if v[2] == image or v[1].chosen is None]
+        reference = next((v for v in own if v[1].method == "cmrdiff"), None)
         if reference is None:
             return
-        heads.append(_direction(study, reference[1]))
-        mine = per_patient(study, part, reference, region, "psnr")
+        heads += [f"{_direction(study, reference[1])}: {name}" for _, name, _ in MEASURES]
         for variant in own:
-            if variant is not reference:
-                other = per_patient(study, part, variant, region, "psnr")
-                columns.setdefault(variant[0], []).append(difference(mine, other))
+            if variant is reference or variant[1].method in BOUNDS:
+                continue
+            for measure, _, digits in MEASURES:
+                pair = (per_patient(study, part, each, region, measure) for each in (reference, variant))
+                columns.setdefault(variant[0], []).append(difference(*pair, digits))
     if any(any(cells) for cells in columns.values()):
-        yield f"### {reference[0]} less each other method: PSNR (dB), {region}"
+        yield f"### {reference[0]} less each other method, {region}"
         yield ""
         yield from table(["", *heads], [[label, *cells] for label, cells in columns.items()])
 
