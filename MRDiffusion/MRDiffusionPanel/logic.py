@@ -145,7 +145,8 @@ class Logic:
             job.observers.append(job.scene.AddObserver(event, slot))
         request = parameters.request({role: str(path) for role, path in files.items()}, only_slice)
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
-        self._worker.send({"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)})
+        message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
+        self._worker.send({**message, "previews": False})
 
     def cancel(self, reason: str = "") -> None:
         """Stop the run; its result is dropped even if it comes.

@@ -39,7 +39,7 @@ class Backend(Protocol):
     def warm_up(self) -> None:
         """Load what the first request needs, after the worker has said that it is ready."""
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview) -> Result:
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
         """Run a request."""
 
     def write(self, volume: Any, path: Path) -> None:
@@ -74,7 +74,7 @@ class TorchBackend:
 
         self._cache = self._cache or tasks.PackCache()
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview) -> Result:
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
         from .. import tasks
 
         self.warm_up()

@@ -2,7 +2,8 @@
 
 To the worker, on its standard input:
 
-    {"type": "run", "id": "1", "request": {...}, "output": "/folder"}    `Request.to_json()`; an existing folder
+    {"type": "run", "id": "1", "request": {...}, "output": "/folder"}    `Request.to_json()`; an existing folder;
+                                           "previews": false where nobody looks at them: each costs some computing
     {"type": "cancel", "id": "1"}          a run that is queued or running; any other id is ignored (it has just ended)
     {"type": "shutdown"}                   stop what runs, clean up, end; closing standard input does the same
 
@@ -58,6 +59,7 @@ class Run:
     id: str
     request: Request
     output: str
+    previews: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,11 @@ def parse(line: bytes | str) -> Run | Cancel | Shutdown:
     output = message.get("output")
     if not isinstance(output, str) or not output:
         raise ProtocolError(f"the output of run {run_id} is {shown(output)}", "Give an existing folder", run_id)
+    previews = message.get("previews", True)
+    if not isinstance(previews, bool):
+        raise ProtocolError(f"previews of run {run_id} is {shown(previews)}", "Give true or false", run_id)
     try:
-        return Run(run_id, Request.from_json(message.get("request", {})), output)
+        return Run(run_id, Request.from_json(message.get("request", {})), output, previews)
     except UserError as problem:
         raise ProtocolError(problem.message, problem.hint, run_id, problem.kind) from problem
 

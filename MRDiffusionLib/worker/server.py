@@ -200,7 +200,7 @@ class Server:
             if not os.path.isdir(run.output):
                 raise StorageError(f"the output folder {run.output} does not exist", "Make it first")
             check()
-            outcome = backend.run(run.request, progress, preview)
+            outcome = backend.run(run.request, progress, preview if run.previews else None)
             report.flush()
             return self._write(run, outcome, backend, check)
         except backend.cancelled:

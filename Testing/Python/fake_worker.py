@@ -48,7 +48,7 @@ class FakeBackend:
     def free_memory(self) -> None:
         self.freed.append(self.ballast() is None)
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview) -> Result:
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
         self.runs += 1
         name, _, argument = request.pack.partition(":")
         volumes = getattr(self, name)(argument, progress, preview) or {"result": b"voxels"}
@@ -65,33 +65,34 @@ class FakeBackend:
             time.sleep(volume)
         path.write_bytes(volume if isinstance(volume, bytes) else b"voxels")
 
-    def quick(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
+    def quick(self, _: str, progress: OnProgress, preview: OnPreview | None) -> None:
         progress(Progress(1, 1, 1, 1, None))
 
     odd = quick
 
-    def slow(self, seconds: str, progress: OnProgress, preview: OnPreview) -> None:
+    def slow(self, seconds: str, progress: OnProgress, preview: OnPreview | None) -> None:
         steps = round(float(seconds or 20) / 0.005)
         for step in range(1, steps + 1):
             time.sleep(0.005)
             progress(Progress(1, 1, step, steps, 0.005 * (steps - step)))
-            preview(0, np.full((2, 3), step, np.float32))
+            if preview is not None:
+                preview(0, np.full((2, 3), step, np.float32))
 
-    def fast(self, steps: str, progress: OnProgress, preview: OnPreview) -> None:
+    def fast(self, steps: str, progress: OnProgress, preview: OnPreview | None) -> None:
         for step in range(1, int(steps) + 1):
             progress(Progress(1, 1, step, int(steps), float("nan")))
 
-    def stuck(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
+    def stuck(self, _: str, progress: OnProgress, preview: OnPreview | None) -> None:
         progress(Progress(1, 1, 1, 1, None))
         time.sleep(60)
 
-    def noisy(self, _: str, progress: OnProgress, preview: OnPreview) -> None:
+    def noisy(self, _: str, progress: OnProgress, preview: OnPreview | None) -> None:
         print("noise from Python")
         os.write(1, b'{"type": "result", "id": "noise"}\n')
         subprocess.run(["echo", "noise from a child"], check=True)
         assert os.read(0, 10) == b""
 
-    def fails(self, what: str, progress: OnProgress, preview: OnPreview) -> None:
+    def fails(self, what: str, progress: OnProgress, preview: OnPreview | None) -> None:
         ballast = Ballast()
         self.ballast = weakref.ref(ballast)
         raise {
@@ -106,7 +107,7 @@ class FakeBackend:
             "module": ModuleNotFoundError("No module named 'monai'"),
         }[what]
 
-    def writes(self, what: str, progress: OnProgress, preview: OnPreview) -> dict[str, Any]:
+    def writes(self, what: str, progress: OnProgress, preview: OnPreview | None) -> dict[str, Any]:
         full = OSError(errno.ENOSPC, "No space left on device")
         return {"result": b"voxels", "standard_deviation": full if what == "full" else 1.0}
 

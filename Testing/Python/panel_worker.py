@@ -50,7 +50,8 @@ class NearestNeighbour:
                 time.sleep(PAUSE.get(request.pack, 0.002))
                 progress(Progress(number + 1, slices, step + 1, steps, 1.0))
                 self._misbehave(request.pack)
-            preview(number, low.array[number])
+            if preview is not None:
+                preview(number, low.array[number])
         fine = upsample(low, getattr(request.settings, "matrix", (16, 16)))
         volumes = {"result": fine}
         if request.settings.samples > 1:

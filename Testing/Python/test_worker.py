@@ -149,6 +149,17 @@ def test_previews_are_arrays_in_the_private_folder(start: Start, output: Path, t
     assert files(temporary) == []
 
 
+def test_previews_that_nobody_looks_at_are_not_made(start: Start, output: Path, temporary: Path) -> None:
+    worker = start()
+    worker.wait_ready()
+    message = {"type": "run", "id": "x", "request": fake("slow:0.05").to_json(), "output": str(output)}
+    worker.send({**message, "previews": False})
+    seen: set[str] = set()
+    while "result" not in seen:
+        seen.add(worker.receive(20)["type"])
+    assert "progress" in seen and "preview" not in seen and not list(temporary.rglob("preview-*"))
+
+
 def test_cancel_stops_a_run_and_the_next_one_starts(start: Start, output: Path) -> None:
     worker = start()
     worker.wait_ready()
@@ -203,6 +214,7 @@ BAD_LINES: list[tuple[bytes, str | None, str, str]] = [
     (b'{"type": "run", "id": "../x"}', None, "input", "id"),
     (b'{"type": "run", "id": "x", "request": {}}', "x", "input", "output"),
     (b'{"type": "run", "id": "x", "output": "/", "request": []}', "x", "setting", "request"),
+    (b'{"type": "run", "id": "x", "output": "/", "request": {}, "previews": 1}', "x", "input", "previews"),
     (b'{"type": "run", "id": "x", "output": "/", "request": {"task": "t"}}', "x", "setting", "inputs, pack"),
     (b'{"type": "run", "id": "x", "output": "/", "request": {"task": "superresolution", "pack": "p", "inputs": '
      b'{"low_resolution": "a"}, "settings": {"weight": 7}}}', "x", "setting", "weight = 7"),
