@@ -64,6 +64,9 @@ class MRDiffusionWidget(ScriptedLoadableModuleWidget):
     def enter(self):
         self.panel.enter()
 
+    def exit(self):
+        self.panel.exit()
+
     def cleanup(self):
         self.panel.cleanup()
 

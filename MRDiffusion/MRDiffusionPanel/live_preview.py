@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import qt
 import slicer.util
 import vtk
 from slicer.util import VTKObservationMixin
 
-from . import nodes, views
+from . import views
 from .logic import Logic
 from .parameters import Parameters
 
@@ -19,7 +20,10 @@ PAUSE_MS = 250
 
 
 class LivePreview(VTKObservationMixin):
-    """Previews while its button is pressed, in the view of the input's slices; the other views go on showing the input.
+    """Previews while its button is pressed, in the view of the input's slices; the other views stay as they are.
+
+    A preview stands alone, its input faded out in front of it, as a result does. Where the view is not at the slice of
+    the preview, the input is faded in until there is another preview.
 
     Args:
         button: checkable.
@@ -30,8 +34,14 @@ class LivePreview(VTKObservationMixin):
     def __init__(self, button: Any, logic: Logic, ready: Callable[[], Parameters | None]) -> None:
         super().__init__()
         self._button, self._logic, self._ready = button, logic, ready
-        self._made: tuple[Parameters, int] | None = None
-        self._before: tuple[Any, views.Layers] | None = None
+        self._asked: tuple[Parameters, int] | None = None
+        self._shown: tuple[Any, Any, int] | None = None
+        """View, input and slice of the preview that is there."""
+        self._back: str | None = None
+        """ID of its node."""
+        self._before: views.Layers | None = None
+        """What its view showed before."""
+        self._away = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(PAUSE_MS)
@@ -55,53 +65,84 @@ class LivePreview(VTKObservationMixin):
 
     def _on_toggled(self, pressed: bool) -> None:
         if pressed:
-            for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_view)
+            self._follow_views()
             self._look()
             return
         self._timer.stop()
         self.removeObservers()
-        self._made = None
+        self._asked = None
         if self._logic.previewing:
             self._logic.cancel()
         self._restore()
         self._logic.remove_preview()
+
+    def _follow_views(self) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_view):
+                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_view)
 
     def _look(self) -> None:
         chosen = None if self._logic.busy else self._ready()
         if chosen is None:
             return
         wanted = (chosen.quick(), views.slice_in_view(chosen.first))
-        if wanted != self._made:
-            self._made = wanted
+        if wanted != self._asked:
+            self._asked = wanted
             self._logic.start(*wanted)
 
     def _show(self, results: dict[str, Any]) -> None:
-        """The preview stands alone, its input faded out in front of it, as with a result."""
         node = results.get("preview")
-        volume = node and node.GetNodeReference(nodes.INPUT_REFERENCE)
-        view = volume and views.most_parallel_view(volume)
+        if node is None or self._asked is None:
+            return
+        parameters, number = self._asked
+        volume = parameters.first
+        view = views.most_parallel_view(volume)
         if view is None:
             return
         composite = view.mrmlSliceCompositeNode()
-        if self._before is not None and self._before[0] is not composite:
+        ours = self._back is not None and composite.GetBackgroundVolumeID() == self._back
+        if ours and self._shown is not None and self._shown[1] is volume:
+            composite.SetBackgroundVolumeID(node.GetID())  # what the person has put in front of it stays
+        else:
+            self._begin(view, volume, ours)
+            views.Layers(node.GetID(), volume.GetID(), 0.0).show(composite)
+        self._shown, self._back = (view, volume, number), node.GetID()
+        self._fade()
+        self._follow_views()
+
+    def _begin(self, view: Any, volume: Any, ours: bool) -> None:
+        """The first preview in a view, of an input, or after somebody showed something else there (not `ours`)."""
+        composite = view.mrmlSliceCompositeNode()
+        if self._shown is not None and self._shown[0].mrmlSliceCompositeNode() is not composite:
             self._restore()
-        # In front it is where the last preview has put it; what is behind, that preview being gone, Slicer decides.
-        if self._before is None or composite.GetForegroundVolumeID() != volume.GetID():
-            if volume.GetID() not in (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()):
-                views.show_input(volume)
-            self._before = (composite, views.Layers.of(composite))
-        views.Layers(node.GetID(), volume.GetID(), 0.0).show(composite)
+        if not views.shows_place_of(volume, composite):
+            views.show_input(volume)
+            ours = False
+        # Nothing is behind where the last preview was deleted.
+        if self._before is None or (composite.GetBackgroundVolumeID() and not ours):
+            self._before = views.Layers.of(composite)
+        self._away = False
+        views.turn_to(view, volume)
 
     def _on_view(self, *_arguments: Any) -> None:
-        """Where the preview is not, the input is shown until there is another preview."""
-        made, before = self._made, self._before
-        if made and before and made[0].first.GetScene() and views.slice_in_view(made[0].first) != made[1]:
-            before[0].SetForegroundOpacity(1.0)
+        self._fade()
         self.refresh()
 
+    def _fade(self) -> None:
+        """Show the input where the preview is not."""
+        if self._shown is None:
+            return
+        view, volume, number = self._shown
+        composite, away = view.mrmlSliceCompositeNode(), False
+        if volume.GetScene() is not None:
+            away = bool(np.rint(views.slice_at(view, volume)) != number)
+        if away != self._away and composite.GetForegroundVolumeID() == volume.GetID():
+            composite.SetForegroundOpacity(1.0 if away else 0.0)
+        self._away = away
+
     def _restore(self) -> None:
-        before, self._before = self._before, None
-        if before is not None:
-            composite, layers = before
-            layers.show(composite)
+        shown, back, before = self._shown, self._back, self._before
+        self._shown = self._back = self._before = None
+        composite = shown and shown[0].mrmlSliceCompositeNode()
+        if before is not None and composite.GetBackgroundVolumeID() in (back, None):
+            before.show(composite)

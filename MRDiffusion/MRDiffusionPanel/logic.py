@@ -120,7 +120,7 @@ class Logic:
             self._fail(str(error))
 
     def _start(self, parameters: Parameters, only_slice: int | None) -> None:
-        problem = parameters.problem()
+        problem = parameters.gone() or parameters.problem()
         if problem:
             raise UserError(problem)
         self._folder = self._folder or PrivateFolder()
@@ -146,7 +146,8 @@ class Logic:
         request = parameters.request({role: str(path) for role, path in files.items()}, only_slice)
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
         message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
-        self._worker.send({**message, "previews": False})
+        message["previews"] = False  # the worker's pictures of a run under way, which the panel does not show
+        self._worker.send(message)
 
     def cancel(self, reason: str = "") -> None:
         """Stop the run; its result is dropped even if it comes.
@@ -203,8 +204,7 @@ class Logic:
 
     def _finish(self, job: _Job, message: dict[str, Any]) -> None:
         try:
-            add = self._add_results if job.only_slice is None else self._replace_preview
-            self.results = add(job, message)
+            results = self._add_results(job, message)
         except UserError as error:
             self._fail(str(error))
             return
@@ -213,15 +213,26 @@ class Logic:
             self._fail(text, traceback.format_exc())
             return
         self._end_job()
-        (node, *_others), seconds = self.results.values(), time.monotonic() - job.started
+        node, seconds, last = results["result"], time.monotonic() - job.started, None
         if job.only_slice is None:
+            self.results = results
             text = _("Done in {seconds:.0f} s: {name}").format(seconds=seconds, name=node.GetName())
         else:
+            self.results = {"preview": node}
+            last, self._preview = self._preview, node
+            if last is not None and _alike(last, node):
+                nodes.copy_display(last, node)  # a person may have changed its window and level
             text = _("Preview in {seconds:.1f} s: slice {slice}, {steps} steps, one sample").format(
                 seconds=seconds, slice=job.only_slice + 1, steps=job.parameters.settings.steps
             )
         self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
         self.finished.emit(self.results)
+        # There is one preview at a time; the last one stays until the new one is in its place.
+        if last is not None and last.GetScene() is not None:
+            name = last.GetName()
+            last.GetScene().RemoveNode(last)
+            if node.GetName().startswith(name):  # it was told from the last one by a number
+                node.SetName(name)
 
     def _add_results(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
         parameters, provenance = job.parameters, message["provenance"]
@@ -237,18 +248,8 @@ class Logic:
             provenance,
             message["measurements"],
             parameters.keeps_contrast,
+            folder=job.only_slice is None,
         )
-
-    def _replace_preview(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
-        """There is one preview at a time. A person may have changed its window and level, which stay."""
-        last, self._preview = self._preview, None
-        node = self._add_results(job, message)["result"]
-        if last is not None and last.GetScene() is not None:
-            nodes.copy_display(last, node)
-            last.GetScene().RemoveNode(last)
-        nodes.set_temporary(node)
-        self._preview = node
-        return {"preview": node}
 
     def _on_worker_ended(self, message: str, hint: str, details: str) -> None:
         if self.state == State.CANCELLING:
@@ -284,6 +285,12 @@ class Logic:
         self.state, self.message, self.details = state, message, details
         self.fraction = self.fraction if fraction is None else fraction
         self.changed.emit()
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two previews are of the same sequence and the same input."""
+    wanted = [nodes.provenance_of(node)["request"]["settings"].get("target") for node in (one, other)]
+    return wanted[0] == wanted[1] and nodes.input_of(one) is nodes.input_of(other)
 
 
 def _name(job: _Job, role: str, first: str) -> str:

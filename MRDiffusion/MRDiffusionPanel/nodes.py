@@ -56,6 +56,7 @@ def add_results(
     provenance: dict[str, Any],
     measurements: dict[str, Any],
     keeps_contrast: bool = True,
+    folder: bool = True,
 ) -> dict[str, Any]:
     """Add the volumes of one run to the scene.
 
@@ -68,6 +69,7 @@ def add_results(
         measurements: kept with every node.
         keeps_contrast: whether the result looks like the first input and takes over its display; otherwise window and
             level are found in the result.
+        folder: whether they belong into the folder of results.
 
     Returns:
         Role to node.
@@ -93,19 +95,19 @@ def add_results(
                 copy_display(beside, node)
         elif scene.GetNodeByID(DEVIATION_COLOURS) is not None:
             node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
-        file_in_folder(scene, node, beside)
+        if folder:
+            file_in_folder(scene, node, beside)
     return nodes
-
-
-def set_temporary(node: Any) -> None:
-    """A node that is not saved with the scene."""
-    node.SaveWithSceneOff()
-    node.GetDisplayNode().SaveWithSceneOff()
 
 
 def is_synthetic(node: Any) -> bool:
     """Whether a node was made by this program."""
     return node is not None and node.GetAttribute(SYNTHETIC) is not None
+
+
+def input_of(node: Any) -> Any:
+    """The first volume that a result was made from, or None where it has left the scene."""
+    return node.GetNodeReference(INPUT_REFERENCE)
 
 
 def provenance_of(node: Any) -> dict[str, Any] | None:

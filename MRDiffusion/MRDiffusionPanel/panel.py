@@ -144,7 +144,12 @@ class Panel(VTKObservationMixin):
         self.section.suggest(self.parameters, slicer.mrmlScene)
         self._update()
 
+    def exit(self) -> None:
+        """The person leaves the panel: in other modules the views are theirs."""
+        self.preview.stop()
+
     def _on_scene_changed(self, *_arguments: Any) -> None:
+        self._next = None
         self.preview.stop()
         self._follow_parameter_node()
         # While a scene was read the parameter node could come before the volume that it names.
@@ -222,7 +227,7 @@ class Panel(VTKObservationMixin):
     def _show_results(self, results: dict[str, Any]) -> None:
         result = results.get("result")
         if result is not None:
-            views.show_result(result.GetNodeReference(nodes.INPUT_REFERENCE), result)
+            views.show_result(nodes.input_of(result), result)
 
     # What the person sees
 
@@ -293,7 +298,8 @@ class Panel(VTKObservationMixin):
         logic, ui = self.logic, self.ui
         running = logic.busy and not logic.previewing
         ui.applyButton.enabled = not problem and not running and self._next is None
-        ui.previewButton.enabled = not running and (not problem or ui.previewButton.checked)
+        can_preview = not running and self._next is None
+        ui.previewButton.enabled = can_preview and (not problem or ui.previewButton.checked)
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
         ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.installButton.visible = bool(self._missing)

@@ -46,6 +46,11 @@ class Parameters(ABC):
         images = (image_problem(volume) for volume in self.inputs.values())
         return self._pack_problem() or self._nothing_given() or next(filter(None, images), "") or self._own_problem()
 
+    def gone(self) -> str:
+        """Which volume has left the scene since it was captured; empty where none has."""
+        names = [volume.GetName() for volume in self.inputs.values() if volume.GetScene() is None]
+        return _("{name} is no longer in the scene; choose another volume").format(name=names[0]) if names else ""
+
     def cautions(self) -> list[str]:
         """What a person should know of this task whatever is chosen, a sentence each."""
         return []

@@ -80,7 +80,7 @@ def run(case: Any) -> None:
 
 
 def preview(case: Any) -> None:
-    """While its button is pressed, one slice of the sample is computed and lies over it; then it is gone."""
+    """While its button is pressed, one slice of the sample is computed; then it is gone."""
     if missing():
         case.delayDisplay(f"Not run: {', '.join(missing())} not installed")
         return

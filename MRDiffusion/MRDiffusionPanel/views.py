@@ -9,7 +9,6 @@ import numpy as np
 import slicer
 import slicer.util
 import vtk
-from numpy.typing import NDArray
 from slicer.util import VTKObservationMixin
 
 from . import grids
@@ -40,27 +39,58 @@ def show_result(volume: Any, result: Any) -> None:
     )
 
 
+PARALLEL = 0.999
+"""Cosine of the angle up to which a view lies in the plane of a volume's slices."""
+
+
 def most_parallel_view(volume: Any) -> Any:
-    """The slice view in whose plane a volume's slices lie, or nearly; None without views."""
+    """Of the slice views that can be seen, the one in whose plane a volume's slices lie, or nearly; None without."""
     manager = slicer.app.layoutManager()
-    views = [manager.sliceWidget(name) for name in manager.sliceViewNames()] if manager is not None else []
-    across = grids.affine_to_world(volume)[:3, 2]
-    return max(views, key=lambda view: abs(_plane(view)[:3, 2] @ across), default=None)
+    names = sorted(manager.sliceViewNames(), key=lambda name: (name != "Red", name)) if manager is not None else []
+    views = [manager.sliceWidget(name) for name in names]
+    seen = [view for view in views if view.mrmlSliceNode().IsMappedInLayout()]
+    return max(seen or views, key=lambda view: _parallel(view, volume), default=None)
+
+
+def slice_at(view: Any, volume: Any) -> float:
+    """Where along a volume's slices the middle of a view lies; 0 is the first slice."""
+    centre = slicer.util.arrayFromVTKMatrix(view.mrmlSliceNode().GetSliceToRAS())[:, 3]
+    return float((np.linalg.inv(grids.affine_to_world(volume)) @ centre)[2])
 
 
 def slice_in_view(volume: Any) -> int:
     """The slice of a volume, from 0, that `most_parallel_view` shows; the nearest, and without views the middle one."""
-    view, count = most_parallel_view(volume), grids.size(volume)[2]
-    if view is None:
-        return count // 2
-    number = (np.linalg.inv(grids.affine_to_world(volume)) @ _plane(view)[:, 3])[2]
-    return int(np.clip(np.rint(number), 0, count - 1))
+    view = most_parallel_view(volume)
+    return grids.size(volume)[2] // 2 if view is None else _nearest_slice(view, volume)
 
 
-def _plane(view: Any) -> NDArray[np.float64]:
-    """From a view's own axes to RAS, (4, 4); the last axis is its normal, the origin its centre."""
-    plane: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(view.mrmlSliceNode().GetSliceToRAS())
-    return plane
+def turn_to(view: Any, volume: Any) -> None:
+    """Turn a view to a volume's slices, and go to the nearest one, where it is not there already."""
+    node, number = view.mrmlSliceNode(), _nearest_slice(view, volume)
+    if _parallel(view, volume) < PARALLEL:
+        node.RotateToVolumePlane(volume)
+    if np.rint(slice_at(view, volume)) != number:
+        columns, rows, _slices = grids.size(volume)
+        centre = grids.affine_to_world(volume) @ ((columns - 1) / 2, (rows - 1) / 2, number, 1)
+        node.JumpSliceByOffsetting(*centre[:3])
+
+
+def shows_place_of(volume: Any, composite: Any) -> bool:
+    """Whether a view shows an image of the same place."""
+    identifiers = (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())
+    found = (slicer.mrmlScene.GetNodeByID(each) for each in identifiers if each)
+    return any(node.GetImageData() is not None and not grids.apart(volume, node) for node in found if node is not None)
+
+
+def _nearest_slice(view: Any, volume: Any) -> int:
+    return int(np.clip(np.rint(slice_at(view, volume)), 0, grids.size(volume)[2] - 1))
+
+
+def _parallel(view: Any, volume: Any) -> float:
+    """Cosine of the angle between a view's normal and a volume's slice axis, 0 to 1."""
+    across = grids.affine_to_world(volume)[:3, 2]
+    normal = slicer.util.arrayFromVTKMatrix(view.mrmlSliceNode().GetSliceToRAS())[:3, 2]
+    return float(abs(normal @ across) / np.linalg.norm(across))
 
 
 @dataclass(frozen=True)

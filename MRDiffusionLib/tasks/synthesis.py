@@ -310,8 +310,3 @@ class _Callback:
 def to_intensity(x: Tensor) -> NDArray[np.float32]:
     """From [-1, 1] to 0 ... `WHITE`."""
     return ((x.float() + 1) * (WHITE / 2)).cpu().numpy().astype(np.float32)
-
-
-def without_preview(settings: SynthesisSettings) -> SynthesisSettings:
-    """The same with one sample and 10 steps, for a quick look at a slice."""
-    return replace(settings, samples=1, steps=min(10, settings.steps))

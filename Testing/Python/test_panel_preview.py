@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import slicer
 import slicer.util
 from MRDiffusionPanel import nodes, views
-from MRDiffusionPanel.live_preview import PAUSE_MS
 from MRDiffusionPanel.logic import State
 from panel_support import add_volume, run, select, select_roles, wait_for
 
@@ -77,7 +77,8 @@ def test_preview_is_the_slice_in_view_behind_its_faded_input(panel: Any, red: An
     request = nodes.provenance_of(node)["request"]
     assert request["slices"] == [3]
     assert (request["settings"]["samples"], request["settings"]["steps"]) == (1, 10)
-    assert not node.GetSaveWithScene() and not node.GetDisplayNode().GetSaveWithScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    assert not hierarchy.GetItemChildWithName(hierarchy.GetSceneItemID(), nodes.FOLDER)
     assert "slice 4, 10 steps, one sample" in panel.ui.stateText.text
 
 
@@ -96,11 +97,98 @@ def test_preview_follows_settings_and_slice_and_there_is_one(panel: Any, red: An
     assert red.mrmlSliceCompositeNode().GetForegroundOpacity() == 0.0
 
 
+def test_second_thoughts_within_the_pause_show_the_preview_again(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    node = preview(panel)
+    composite = red.mrmlSliceCompositeNode()
+    red.mrmlSliceNode().SetSliceOffset(10.0)
+    assert composite.GetForegroundOpacity() == 1.0
+    red.mrmlSliceNode().SetSliceOffset(5.0)
+    assert composite.GetForegroundOpacity() == 0.0
+    assert resting(panel) is node
+
+
+def test_preview_that_comes_when_the_view_has_moved_on_does_not_hide_the_input(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "slow")
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.RUNNING)
+    red.mrmlSliceNode().SetSliceOffset(15.0)
+    seen: list[float] = []
+    panel.logic.finished.connect(lambda _results: seen.append(red.mrmlSliceCompositeNode().GetForegroundOpacity()))
+    assert "slice 4" in resting(panel).GetName()
+    assert seen == [1.0, 0.0]
+
+
+def test_fading_and_what_is_compared_stay_while_settings_change(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    preview(panel)
+    composite, truth = red.mrmlSliceCompositeNode(), add_volume("truth")
+    composite.SetForegroundOpacity(0.3)
+    panel.widgets["weight"].value = 0.5
+    resting(panel)
+    assert composite.GetForegroundOpacity() == 0.3
+    composite.SetForegroundVolumeID(truth.GetID())
+    place = red.mrmlSliceNode().GetSliceOffset()
+    panel.widgets["weight"].value = 0.25
+    node = resting(panel)
+    assert views.Layers.of(composite) == views.Layers(node.GetID(), truth.GetID(), 0.3)
+    assert red.mrmlSliceNode().GetSliceOffset() == place
+
+
+def test_window_is_not_carried_to_another_input(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    display = preview(panel).GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(33.0, 11.0)
+    panel.parameters.inputVolume = add_volume("other")
+    assert resting(panel).GetDisplayNode().GetWindow() != 33.0
+
+
+def test_unturned_view_is_turned_and_stays_where_it_is(panel: Any, red: Any) -> None:
+    """Without the turn the preview of an oblique stack would be a strip on black."""
+    low = add_volume(size=(5, 8, 8))
+    low.SetIJKToRASDirections(0.8, 0.0, 0.6, 0.0, 1.0, 0.0, -0.6, 0.0, 0.8)
+    select(panel, low)
+    for name in slicer.app.layoutManager().sliceViewNames():
+        slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().SetOrientationToDefault()
+    slicer.util.setSliceViewerLayers(background=low, foreground=None, fit=True)
+    place = views.slice_in_view(low)
+    node = preview(panel)
+    assert f"slice {place + 1}," in node.GetName() and views.slice_in_view(low) == place
+    across = [red.mrmlSliceNode().GetSliceToRAS().GetElement(row, 2) for row in range(3)]
+    np.testing.assert_allclose(np.abs(across), (0.6, 0.0, 0.8), atol=1e-6)
+
+
+def test_another_sequence_of_the_same_place_stays_in_the_other_views(panel: Any, red: Any) -> None:
+    bssfp, t2 = add_volume("bssfp", (5, 8, 8)), add_volume("t2", (5, 8, 8))
+    select_roles(panel, bSSFP=bssfp, T2=t2)
+    views.show_input(t2)
+    red.mrmlSliceNode().SetSliceOffset(20.0)
+    assert "slice 5" in preview(panel).GetName()
+    panel.ui.previewButton.click()
+    assert views.Layers.of(red.mrmlSliceCompositeNode()) == views.Layers(t2.GetID(), None, 0.0)
+    assert red.mrmlSliceNode().GetSliceOffset() == 20.0
+
+
+def test_view_that_is_not_in_the_layout_is_not_chosen(red: Any, scene: Any) -> None:
+    low = add_volume()
+    views.show_input(low)
+    green = slicer.app.layoutManager().sliceWidget("Green")
+    assert views.most_parallel_view(low) is red
+    green.mrmlSliceNode().SetMappedInLayout(1)
+    try:
+        assert views.most_parallel_view(low) is green
+    finally:
+        green.mrmlSliceNode().SetMappedInLayout(0)
+
+
 def test_slider_that_is_dragged_is_followed_when_it_rests(panel: Any, red: Any) -> None:
     show(panel, red, 1)
     before = measured(preview(panel))
     for value in (0.9, 0.8, 0.7, 0.6):
         panel.widgets["weight"].value = value
+        end = time.monotonic() + 0.1
+        wait_for(lambda end=end: time.monotonic() > end)
     node = resting(panel)
     assert "lambda 0.6" in node.GetName() and measured(node) == before + 1
 
@@ -142,7 +230,11 @@ def test_released_button_brings_back_what_was_in_view(panel: Any, red: Any) -> N
     assert views.Layers.of(red.mrmlSliceCompositeNode()) == shown
     other = add_volume("other")
     views.show_input(other)
-    preview(panel)  # brings its input into view
+    preview(panel)
+    panel.ui.previewButton.click()
+    assert views.Layers.of(red.mrmlSliceCompositeNode()).back == other.GetID()
+    other.SetOrigin(1000.0, 0.0, 0.0)
+    preview(panel)  # nobody has seen its place yet
     panel.ui.previewButton.click()
     assert views.Layers.of(red.mrmlSliceCompositeNode()).back == low.GetID()
 
@@ -187,6 +279,40 @@ def test_what_apply_captured_is_forgotten_by_cancel(panel: Any, red: Any) -> Non
     panel.ui.cancelButton.click()
     wait_for(lambda: not panel.logic.busy)
     assert volumes() == ["low"] and panel.ui.applyButton.enabled
+
+
+@pytest.mark.parametrize("how", ["close", "delete"])
+def test_what_apply_captured_goes_with_the_scene_or_its_input(panel: Any, red: Any, scene: Any, how: str) -> None:
+    bssfp, t2 = add_volume("bssfp"), add_volume("t2")
+    select_roles(panel, "slow-cardiac", bSSFP=bssfp, T2=t2)
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.RUNNING)
+    panel.ui.applyButton.click()
+    assert panel.logic.busy and not panel.ui.previewButton.enabled
+    scene.Clear() if how == "close" else scene.RemoveNode(t2)
+    wait_for(lambda: not panel.logic.busy)
+    assert panel.logic.results == {} and panel.logic._job is None
+    if how == "delete":
+        assert "t2 is no longer in the scene" in panel.ui.stateText.text
+    select(panel, add_volume("again"))
+    panel.taskButtons["superresolution"].click()
+    assert run(panel) is not None
+
+
+def test_previews_end_when_the_person_leaves_the_panel(panel: Any, red: Any) -> None:
+    show(panel, red, 1)
+    preview(panel)
+    panel.exit()
+    assert not panel.ui.previewButton.checked and volumes() == ["low"]
+
+
+def test_worker_is_not_asked_for_pictures_of_a_run(panel: Any, red: Any) -> None:
+    sent: list[dict[str, Any]] = []
+    send = panel.logic._worker.send
+    panel.logic._worker.send = lambda message: (sent.append(message), send(message))
+    show(panel, red, 1)
+    run(panel)
+    assert [message["previews"] for message in sent] == [False]
 
 
 def test_cancel_ends_previews(panel: Any, red: Any) -> None:
@@ -298,7 +424,3 @@ def test_slice_beside_the_volume_is_its_nearest_and_without_views_its_middle(
     with monkeypatch.context() as without_views:
         without_views.setattr(slicer.app, "_layout", None)
         assert views.slice_in_view(volume) == 3
-
-
-def test_pause_is_short(panel: Any) -> None:
-    assert panel.preview._timer.interval == PAUSE_MS <= 300
