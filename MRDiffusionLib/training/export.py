@@ -70,7 +70,7 @@ def pack_from_checkpoint(
     if decided:
         raise PackError(f"the description sets {', '.join(decided)}", "The training run decides that: leave it out")
     if isinstance(config, PairedConfig):
-        decides, weights = _of_synthesis(checkpoint, config, regression)
+        decides, weights = _of_synthesis(checkpoint, config, regression, list(description.get("roles", [])))
         decides["normalisation"] = read_paired(config.data).normalisation
         decides["domain"] = {"plane": description["domain"]["plane"], "median": medians(config)}
     else:
@@ -125,7 +125,7 @@ def _checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _of_synthesis(
-    checkpoint: str | Path, config: PairedConfig, regression: str | Path | None
+    checkpoint: str | Path, config: PairedConfig, regression: str | Path | None, roles: list[str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The entries of pack.json that the runs decide, and the weights under the names of `CMRDiff`."""
     own = _checkpoint(checkpoint)
@@ -144,19 +144,21 @@ def _of_synthesis(
         "regression": None,
     }
     if regression is not None:
-        network["regression"], of_regression = _trained_regression(str(regression))
+        network["regression"], of_regression = _trained_regression(str(regression), roles)
         weights |= {f"regression.{name}": value for name, value in of_regression.items()}
     decides = {"task": "synthesis", "prediction": "v", "network": network, "schedule": described["schedule"]}
     return decides, weights
 
 
-def _trained_regression(source: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    """Network and weights of the one-pass baseline in a checkpoint (averaged) or in a synthesis pack."""
+def _trained_regression(source: str, roles: list[str]) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """Network and weights of the one-pass baseline in a checkpoint (averaged) or in a synthesis pack of these roles."""
     if not is_checkpoint(source):
         info = find_pack(source)
         baseline = load_cmrdiff(info)[0].regression
         if baseline is None:
             raise PackError(f"pack {info.name} has no one-pass regression", "Name a checkpoint of a translation run")
+        if list(info.roles) != roles:
+            raise PackError(f"the regression of pack {info.name} is of {', '.join(info.roles)}", f"Name one of {roles}")
         return info.network["regression"], baseline.state_dict()
     loaded, unet = _checkpoint(source), f"{_AVERAGE}unet."
     network = {name: value for name, value in loaded["description"]["network"].items() if name != "sequences"}

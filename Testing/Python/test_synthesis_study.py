@@ -261,6 +261,16 @@ def test_scales_that_help_up_to_a_point_are_not_called_helpful_throughout(study,
     assert rises(np.array([0.1, 0.2, 0.3])) == "yes" and rises(np.array([0.1, 0.3, 0.2])) == "up to 2 of 3"
 
 
+def test_examinations_of_one_person_count_once(study, monkeypatch):
+    difference = load("synthesis_report", monkeypatch).difference
+    first, second = np.array([1.0, 3.0, 5.0, 8.0]), np.array([0.0, 1.0, 2.0, 3.0])
+    twice = difference(first, second, ["a", "a", "b", "c"])
+    assert twice == difference(np.array([2.0, 5.0, 8.0]), np.array([0.5, 2.0, 3.0]), ["a", "b", "c"])
+    assert twice != difference(first, second, list("abcd")) and twice.startswith("+3.17")
+    unknown = np.array([np.nan, 3.0, 5.0, 8.0])
+    assert difference(unknown, second, ["a", "a", "b", "c"]).startswith("+3.33")
+
+
 def test_a_row_is_known_by_all_its_settings(study):
     plain, named = study.Row("cmrdiff", "LGE"), study.Row("cmrdiff", "LGE", {"steps": 20})
     assert plain.key == named.key and plain.key != study.Row("cmrdiff", "LGE", {"steps": 10}).key

@@ -323,6 +323,9 @@ def test_three_runs_make_a_pack_that_synthesises(make, autoencoder, tmp_path):
         tasks.run(Request("synthesis", str(alone.folder), inputs, replace(settings, start="regression")))
     with pytest.raises(PackError, match="pack discs has no one-pass regression"):
         pack_from_checkpoint(own, config, tmp_path / "other", regression=str(alone.folder), **texts)
+    with pytest.raises(PackError, match="of bSSFP, T2, LGE"):
+        others = {**texts, "description": {**described, "roles": ["T2", "bSSFP", "LGE"]}}
+        pack_from_checkpoint(own, config, tmp_path / "other", regression=str(info.folder), **others)
     # The baseline of a pack serves as well as the checkpoint that it was made of.
     from_pack = pack_from_checkpoint(own, config, tmp_path / "from-pack", regression=str(info.folder), **texts)
     first, second = (load_cmrdiff(each)[0].state_dict() for each in (info, from_pack))

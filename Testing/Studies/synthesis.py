@@ -6,7 +6,7 @@
 ARCHIVE is made by `python -m MRDiffusionLib prepare`. RUNS holds the training runs by method: `cmrdiff` (synthesis),
 `plain` (without heatmap and features), `no-heatmap`, `no-features`, `regression` (translation), `gan` (translation with
 an adversarial loss), `autoencoder-f2` (another autoencoder, for its ceiling), each a folder with best.ckpt. The
-autoencoder is RUNS/autoencoder/best.ckpt, or what the synthesis run was trained with; where there is no regression, the
+autoencoder is what the synthesis run was trained with, or RUNS/autoencoder/best.ckpt; where there is no regression, the
 guided start takes that of the pack whose weights the run began with. What has no run is left out, and named.
 Tested are the patients of the archive's group `test`; where RUNS has folders with patients' names instead, each patient
 with the runs in their folder.
@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from superresolution import read_scores
 from synthesis_measures import Lge, closeness
 
-from MRDiffusionLib.errors import InputError
+from MRDiffusionLib.errors import InputError, PackError
 from MRDiffusionLib.evaluation.metrics import WINDOW, psnr, ssim
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.networks.autoencoder import Autoencoder
@@ -74,12 +74,14 @@ class Patient:
         images: (slices, S, H, W) float32 in [0, 1].
         labels: (slices, H, W).
         kind: where the anatomy is from, '' where the archive does not say.
+        person: who it is, as several simulated patients may have the anatomy of one person.
     """
 
     name: str
     images: NDArray[np.float32]
     labels: NDArray[np.uint16]
     kind: str
+    person: str
 
     @property
     def middle(self) -> int:
@@ -154,12 +156,13 @@ class Archive:
 
     def patient(self, name: str) -> Patient:
         own = self.paired.of([name])
-        kind = str(own.group[0])
+        kind, person = str(own.group[0]), name
         if self.origin:
-            kind = "real anatomy" if self.origin[name].startswith("real") else "modelled anatomy"
+            real = self.origin[name].startswith("real")
+            kind, person = ("real anatomy", self.origin[name]) if real else ("modelled anatomy", name)
         elif kind == "test":
             kind = ""
-        return Patient(name, own.images.astype(np.float32) / 255, own.labels, kind)
+        return Patient(name, own.images.astype(np.float32) / 255, own.labels, kind, person)
 
     def nearest(self, target: str, tested: Sequence[str]) -> str:
         """The sequence with the smallest squared distance to the target over the patients that are not tested."""
@@ -224,20 +227,26 @@ class Runs:
         return self.folder / run / "best.ckpt"
 
     def _autoencoder(self, method: str) -> str:
+        """The one that a run was trained with: another one's latents would look like its own and mean nothing."""
+        source = self._configured(method, "autoencoder")
+        if source and (not is_checkpoint(source) or Path(source).exists()):
+            return source
         if self._trained("autoencoder"):
             return str(self._checkpoint("autoencoder"))
-        source = self._configured(method, "autoencoder")
-        if not source:
-            hint = f"Put its run at {self.folder / 'autoencoder'}"
-            raise InputError(f"nothing names the autoencoder of {self.folder / method}", hint)
-        return source
+        hint = f"Put its run at {self.folder / 'autoencoder'}"
+        raise InputError(f"nothing names the autoencoder of {self.folder / method}", hint)
 
     def _one_pass(self, diffusion: str, one_pass: str) -> str | None:
         """Checkpoint of a one-pass network; in the place of a regression that was not trained, the pack with one."""
         if self._trained(one_pass):
             return str(self._checkpoint(one_pass))
         pack = self._configured(diffusion, "start") if one_pass == "regression" else ""
-        return pack if pack and not is_checkpoint(pack) and find_pack(pack).network.get("regression") else None
+        if not pack or is_checkpoint(pack):
+            return None
+        try:
+            return pack if find_pack(pack).network.get("regression") else None
+        except PackError:  # it is no longer here; what starts from noise can be judged without
+            return None
 
     def _configured(self, run: str, name: str) -> str:
         """An entry of the configuration that a run was made with; empty where there is none."""

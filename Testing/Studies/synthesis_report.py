@@ -30,11 +30,12 @@ def write_report(study: Study, parts: list[Part]) -> None:
     """`tables.md` in the output folder, also printed."""
     data = "**simulated** patients" if study.archive.simulated else "patients"
     patients = {p.name for part in parts for p in part.patients}
+    people = {p.person for part in parts for p in part.patients}
     precision = " and ".join(sorted({entry["precision"] for entry in study.done.values()}))
     lines = [
         f"{len(patients)} test {data}; {precision} on {study.device.type}. Mean over a patient's slices, then "
         "mean ± standard deviation over patients. PSNR and SSIM on the archive's scale (range 1). Differences: paired "
-        "t-test over patients, with the 95 % interval.",
+        f"t-test over people ({len(people)}; patients with one person's anatomy are averaged), with the 95 % interval.",
         "",
     ]
     written: dict[str, Callable[[Study, list[Part]], Iterator[str]]] = {
@@ -95,15 +96,21 @@ def spread(values: Values, digits: int) -> str:
     return f"{known.mean():.{digits}f}" + (f" ± {known.std(ddof=1):.{digits}f}" if len(known) > 1 else "")
 
 
-def difference(first: Values, second: Values, digits: int = 2) -> str:
-    """Paired over patients: `+0.31 [0.10, 0.52], p 0.004`."""
+def difference(first: Values, second: Values, people: list[str], digits: int = 2) -> str:
+    """Paired over people: `+0.31 [0.10, 0.52], p 0.004`. Examinations of one person are averaged: they are alike."""
     both = np.isfinite(first) & np.isfinite(second)
+    known = np.array(people)[both]
+    pair = [[values[both][known == person].mean() for person in dict.fromkeys(known)] for values in (first, second)]
     try:
-        test = paired_t_test(first[both], second[both])
+        test = paired_t_test(*map(np.array, pair))
     except InputError:
         return ""
     low, high = test.interval
     return f"{test.difference:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}], p {test.p:.2g}"
+
+
+def people_of(part: Part) -> list[str]:
+    return [patient.person for patient in part.patients]
 
 
 def known_regions(study: Study, part: Part) -> list[str]:
@@ -181,7 +188,7 @@ def _differences(study: Study, parts: list[Part], region: str, image: str) -> It
                 continue
             for measure, _, digits in MEASURES:
                 pair = (per_patient(study, part, each, region, measure) for each in (reference, variant))
-                columns.setdefault(variant[0], []).append(difference(*pair, digits))
+                columns.setdefault(variant[0], []).append(difference(*pair, people_of(part), digits))
     if any(any(cells) for cells in columns.values()):
         yield f"### {reference[0]} less each other method, {region}"
         yield ""
@@ -218,7 +225,12 @@ def _ablations(study: Study, parts: list[Part]) -> Iterator[str]:
             value = per_patient(study, part, ("", row, "mean"), inner, "psnr")
             same = row.key == own[0][1].key
             rows.append(
-                [label, *cells, "" if same else difference(value, reference), f"{_seconds(study, part, row):.2f}"]
+                [
+                    label,
+                    *cells,
+                    "" if same else difference(value, reference, people_of(part)),
+                    f"{_seconds(study, part, row):.2f}",
+                ]
             )
         yield f"### {_direction(study, own[0][1])}"
         yield ""
@@ -265,7 +277,7 @@ def _scales(study: Study, parts: list[Part]) -> Iterator[str]:
                 levels, values = scale_means(study, part, role, measure)
                 for how, each in (("1", values[:, :, levels.index(1.0)]), ("averaged", values.mean(2))):
                     means = each.mean(0)
-                    ends = difference(each[:, -1], each[:, 0], 3)
+                    ends = difference(each[:, -1], each[:, 0], people_of(part), 3)
                     rows.append([role, name, how, *(f"{m:.4f}" for m in means), rises(means), ends])
         yield f"### {_direction(study, part.rows[0][1])}"
         yield ""
@@ -309,12 +321,13 @@ def _hallucination(study: Study, parts: list[Part]) -> Iterator[str]:
     )
     yield ""
     rows = []
+    person = {patient.name: patient.person for patient in part.patients}
     for label, row, image in lines:
         entries = scar_entries(study, part, row)
         for kind in ("all", "acute", "old"):
             own = [entry for entry in entries if kind in ("all", entry["truth"]["kind"])]
             if own and image == "mean" and "deviation" in own[0]:
-                rows.append([label, kind, *_flags(own)])
+                rows.append([label, kind, *_flags(own, person)])
     regions = ("missed scar", "invented scar", "agreed scar", "remote myocardium")
     yield from table(["", "patients", *regions, "missed less remote", "AUROC"], rows)
 
@@ -351,7 +364,7 @@ def _agreement(study: Study, part: Part, line: Variant, chosen: list[int]) -> li
     ]
 
 
-def _flags(entries: list[dict[str, Any]]) -> list[str]:
+def _flags(entries: list[dict[str, Any]], person: dict[str, str]) -> list[str]:
     names = ("missed", "invented", "agreed", "remote")
     values = {
         name: np.array([np.nan if (v := e["deviation"][name]) is None else v for e in entries], float)
@@ -359,7 +372,7 @@ def _flags(entries: list[dict[str, Any]]) -> list[str]:
     }
     return [
         *(spread(values[name], 3) for name in names),
-        difference(values["missed"], values["remote"], 3),
+        difference(values["missed"], values["remote"], [person[entry["patient"]] for entry in entries], 3),
         spread(values["auroc"], 2),
     ]
 
