@@ -25,7 +25,7 @@ from ..packs import PackInfo, find_pack
 from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, load_cmrdiff, write_pack
 from .config import PairedConfig, TrainingConfig, is_checkpoint, read_config
 from .paired import read_paired
-from .paired_slices import matching
+from .paired_slices import split
 from .synthesis_job import trained_autoencoder
 
 TASKS = {"prior": "superresolution", "regression": "regression", "synthesis": "synthesis"}
@@ -104,7 +104,7 @@ def medians(config: PairedConfig) -> dict[str, list[float]]:
     The limits are 20 % further apart, as patients were few.
     """
     paired = read_paired(config.data)
-    chosen = matching(sorted(set(paired.patient.tolist())), config.train_patients)
+    chosen, _ = split(sorted(set(paired.patient.tolist())), config)
     limits: dict[str, list[float]] = {}
     for slot, role in enumerate(paired.sequences):
         levels = [paired.of([patient]).images[:, slot] / 255 for patient in chosen]

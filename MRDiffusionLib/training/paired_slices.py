@@ -40,13 +40,18 @@ def load_split(config: PairedConfig) -> tuple[Slices, Slices, tuple[str, ...]]:
     """
     paired = read_paired(config.data)
     patients = sorted(set(paired.patient.tolist()))
-    validation = matching(patients, config.validation_patients)
-    training = [patient for patient in matching(patients, config.train_patients) if patient not in validation]
+    training, validation = split(patients, config)
     for name, found in (("train_patients", training), ("validation_patients", validation)):
         if not found:
             raise InputError(f"{name} matches no patient in {config.data}", f"It holds {', '.join(patients)}")
     train, held_out = (_slices(paired.of(chosen), config.labels) for chosen in (training, validation))
     return train, held_out.spread(config.validation_slices), paired.sequences
+
+
+def split(patients: Sequence[str], config: PairedConfig) -> tuple[list[str], list[str]]:
+    """The patients for training and those for validation; whom both patterns fit validates."""
+    validation = matching(patients, config.validation_patients)
+    return [patient for patient in matching(patients, config.train_patients) if patient not in validation], validation
 
 
 def matching(patients: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -262,7 +262,7 @@ class Runs:
                 "task": "synthesis",
                 "data": str(self.archive.path),
                 "train_patients": [str(paired.patient[0])],
-                "validation_patients": [str(paired.patient[0])],
+                "validation_patients": [str(paired.patient[-1])],
                 "phases": [{"steps": 1, "batch": 1, "crop": 1}],
                 "autoencoder": self._autoencoder(diffusion),
             }
