@@ -287,7 +287,7 @@ def test_worker_that_cannot_start_is_a_failure(scene: Any, command: str) -> None
 
 
 def test_unreadable_result_is_a_failure(panel: Any, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise KeyError("role")
 
     monkeypatch.setattr(nodes, "add_results", fail)
