@@ -116,7 +116,7 @@ class Logic:
         self.results = {}
         try:
             self._start(parameters, only_slice)
-        except UserError as error:
+        except (UserError, OSError) as error:  # no room for the inputs, or the temporary folder is gone
             self._fail(str(error))
 
     def _start(self, parameters: Parameters, only_slice: int | None) -> None:
@@ -229,10 +229,8 @@ class Logic:
         self.finished.emit(self.results)
         # There is one preview at a time; the last one stays until the new one is in its place.
         if last is not None and last.GetScene() is not None:
-            name = last.GetName()
             last.GetScene().RemoveNode(last)
-            if node.GetName().startswith(name):  # it was told from the last one by a number
-                node.SetName(name)
+            node.SetName(_name(job, "result", next(iter(job.names.values()))))  # no longer told from it by a number
 
     def _add_results(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
         parameters, provenance = job.parameters, message["provenance"]

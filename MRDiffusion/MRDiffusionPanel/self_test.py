@@ -28,6 +28,17 @@ def _panel() -> Panel:
     return panel
 
 
+def _with_sample(case: Any, what: str) -> Panel | None:
+    """The panel after its sample was loaded; None, and told, where a library is not installed."""
+    if missing():
+        case.delayDisplay(f"Not run: {', '.join(missing())} not installed")
+        return None
+    case.delayDisplay(what)
+    panel = _panel()
+    panel.ui.sampleButton.click()
+    return panel
+
+
 def sample_is_ready(case: Any) -> None:
     """One click loads the sample; then a run can start, or the panel says what is missing."""
     case.delayDisplay("Load the sample")
@@ -64,12 +75,9 @@ def result_node(case: Any) -> None:
 
 def run(case: Any) -> None:
     """The sample becomes a marked volume with the target matrix, in a view's reach."""
-    if missing():
-        case.delayDisplay(f"Not run: {', '.join(missing())} not installed")
+    panel = _with_sample(case, "Super-resolve the sample in one step")
+    if panel is None:
         return
-    case.delayDisplay("Super-resolve the sample in one step")
-    panel = _panel()
-    panel.ui.sampleButton.click()
     volume = panel.parameters.inputVolume
     panel.parameters.steps = 1
     result = _run(case, panel)
@@ -81,12 +89,9 @@ def run(case: Any) -> None:
 
 def preview(case: Any) -> None:
     """While its button is pressed, one slice of the sample is computed; then it is gone."""
-    if missing():
-        case.delayDisplay(f"Not run: {', '.join(missing())} not installed")
+    panel = _with_sample(case, "Preview a slice of the sample")
+    if panel is None:
         return
-    case.delayDisplay("Preview a slice of the sample")
-    panel = _panel()
-    panel.ui.sampleButton.click()
     panel.parameters.steps = 1
     panel.ui.previewButton.click()
     _wait(panel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -284,6 +285,18 @@ def test_worker_that_cannot_start_is_a_failure(scene: Any, command: str) -> None
     assert panel.logic.state == State.FAILED
     assert ("cannot be started" if command else "PythonSlicer was not found") in panel.ui.stateText.text
     panel.cleanup()
+
+
+def test_temporary_folder_that_is_gone_is_a_failure(panel: Any, scene: Any) -> None:
+    select(panel, add_volume())
+    run(panel)
+    parent = panel.logic._folder.path
+    shutil.rmtree(parent)
+    panel.ui.applyButton.click()
+    assert panel.logic.state == State.FAILED and str(parent) in panel.ui.stateText.text
+    assert panel.logic._job is None and panel.ui.applyButton.enabled
+    parent.mkdir()
+    assert can_run_again(panel)
 
 
 def test_unreadable_result_is_a_failure(panel: Any, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
