@@ -195,15 +195,18 @@ class Augmentation:
         scale: relative change of size to either side.
         shift: pixels along each axis to either side.
         mirror: whether half of the slices are mirrored left to right.
+        contrast: translation: c > 0 for a power law with an exponent from 1 / (1 + c) to 1 + c on each given sequence,
+            so that the network does not rely on how grey a tissue is on one scanner.
     """
 
     rotate: float = 15.0
     scale: float = 0.1
     shift: float = 6.0
     mirror: bool = False
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, limit in (("rotate", 180.0), ("scale", 0.5), ("shift", 1000.0)):
+        for name, limit in (("rotate", 180.0), ("scale", 0.5), ("shift", 1000.0), ("contrast", 10.0)):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= limit:
                 raise SettingError(

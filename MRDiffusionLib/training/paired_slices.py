@@ -109,6 +109,14 @@ def drawn(slices: Slices, batch: int, settings: Augmentation, generator: torch.G
     return augmented(Slices(slices.images[index], slices.region[index]), settings, generator)
 
 
+def recontrasted(images: Tensor, contrast: float, generator: torch.Generator) -> Tensor:
+    """Images (B, S, H, W) in [-1, 1], each sequence of each slice by its own power law (`Augmentation.contrast`)."""
+    if contrast == 0:
+        return images
+    u = torch.rand((*images.shape[:2], 1, 1), generator=generator) * 2 - 1
+    return 2 * ((images + 1) / 2).clamp(min=0) ** torch.exp(u * math.log1p(contrast)) - 1
+
+
 def drawn_roles(batch: int, sequences: int, drop: Sequence[float], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Which sequence is wanted (B,) and which of the others are given (B, S) bool.
 

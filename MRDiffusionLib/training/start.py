@@ -71,10 +71,8 @@ def start_from_synthesis_pack(model: nn.Module, pack: str, task: str) -> None:
         for name, value in network.state_dict().items()
         if name.startswith(beginning)
     }
-    # A baseline's discriminator is in no pack.
-    others = {name: value for name, value in model.state_dict().items() if name.startswith("discriminator.")}
     hint = f"Use its network and features: {info.network}"
-    _load(model, weights | others, f"pack {info.name} is of another network", hint)
+    _load(model, weights, f"pack {info.name} is of another network", hint)
 
 
 def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
@@ -95,9 +93,11 @@ def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], problem: str, hint: str) -> None:
-    own = {name for name, _ in model.named_buffers()}
-    kept = {name: value for name, value in model.state_dict().items() if name in own}
+    own, state = {name for name, _ in model.named_buffers()}, model.state_dict()
+    kept = {name: value for name, value in state.items() if name in own}
+    # A discriminator begins anew where the weights have none: those of a pack, or of a baseline trained without it.
+    new = {name: value for name, value in state.items() if name.startswith("discriminator.") and name not in weights}
     try:
-        model.load_state_dict({**weights, **kept})
+        model.load_state_dict({**weights, **kept, **new})
     except RuntimeError as error:
         raise SettingError(f"{problem} ({error!s:.200})", hint) from error

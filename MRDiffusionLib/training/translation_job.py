@@ -19,7 +19,7 @@ from ..errors import SettingError
 from ..networks.translation import TranslationUNet, slots
 from .autoencoder_job import region_error
 from .config import PairedConfig
-from .paired_slices import check_whole, drawn, drawn_roles, from_grey, load_split
+from .paired_slices import check_whole, drawn, drawn_roles, from_grey, load_split, recontrasted
 from .share import Share
 
 
@@ -43,14 +43,18 @@ class Translation(nn.Module):
                 norm="INSTANCE",
             )
 
-    def forward(self, images: Tensor, present: Tensor, target: Tensor, region: Tensor) -> Tensor:
-        """Losses (B,); shapes as `TranslationUNet.forward` has them, region (B, H, W)."""
+    def forward(self, images: Tensor, shown: Tensor, present: Tensor, target: Tensor, region: Tensor) -> Tensor:
+        """Losses (B,); shapes as `TranslationUNet.forward` has them, region (B, H, W).
+
+        Args:
+            shown: the images as the network sees them.
+        """
         truth = images[torch.arange(len(images)), target][:, None]
-        made = self.unet(images, present, target).float()
+        made = self.unet(shown, present, target).float()
         loss = region_error(made - truth, region, self.region_weight)
         if self.discriminator is None:
             return loss
-        given = slots(images, present, target)
+        given = slots(shown, present, target)
         constants = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         fooled = torch.func.functional_call(self.discriminator, constants, (torch.cat([given, made], dim=1),))[-1]
         real = self.discriminator(torch.cat([given, truth], dim=1))[-1].float()
@@ -90,7 +94,8 @@ class TranslationJob:
         batch = share.of(config.phase_at(step).batch)
         images, region = drawn(self.slices, batch, config.augmentation, generator)
         target, present = drawn_roles(batch, len(self.sequences), config.drop, generator)
-        values = (images, present, target, region)
+        shown = recontrasted(images, config.augmentation.contrast, generator)
+        values = (images, shown, present, target, region)
         losses: Tensor = model(*(value.to(device) for value in values))
         return losses
 

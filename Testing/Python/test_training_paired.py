@@ -29,7 +29,7 @@ from MRDiffusionLib.training.heatmap import heat, weighted_error
 from MRDiffusionLib.training.jobs import make_job
 from MRDiffusionLib.training.loop import train
 from MRDiffusionLib.training.paired import HEART, WHOLE, Paired, write_paired
-from MRDiffusionLib.training.paired_slices import Slices, augmented, drawn_roles, load_split
+from MRDiffusionLib.training.paired_slices import Slices, augmented, drawn_roles, load_split, recontrasted
 from MRDiffusionLib.training.share import Share
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +104,25 @@ def test_a_patient_that_validates_does_not_train(make):
 def test_patterns_that_match_nobody_are_an_error(make):
     with pytest.raises(InputError, match="validation_patients matches no patient"):
         load_split(make("autoencoder", validation_patients=["nobody"]))
+
+
+def test_contrast_changes_grey_levels_alone():
+    images = torch.linspace(-1, 1, 41).expand(5, 3, 1, 41)
+    changed = recontrasted(images, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(changed[..., [0, -1]], images[..., [0, -1]])  # air and white
+    assert (changed.diff(dim=-1) > 0).all()  # what is brighter stays brighter
+    exponents = (((changed + 1) / 2).log() / ((images + 1) / 2).log())[..., 20]
+    assert exponents.min() > 1 / 1.5 and exponents.max() < 1.5 and exponents.flatten().unique().numel() == 15
+    assert recontrasted(images, 0.0, torch.Generator()) is images
+
+
+def test_the_wanted_image_keeps_its_contrast(make):
+    """Whatever the network is shown, its errors are against the truth: alike where it sees nothing."""
+    losses = []
+    for contrast in (0.0, 5.0):
+        config = make("translation", augmentation={"contrast": contrast}, drop=[0.0, 1.0])
+        losses.append(make_job(config).losses(make_job(config).model, 0, Share(), torch.device("cpu")))
+    assert torch.equal(*losses)
 
 
 def some(count: int = 3) -> Slices:
@@ -453,3 +472,16 @@ def test_shipped_configurations_can_be_read():
     found = sorted((ROOT / "MRDiffusionLib/training/configs").glob("*.json"))
     paired = [read_config(path) for path in found if not path.name.endswith(".pack.json")]
     assert any(isinstance(config, PairedConfig) for config in paired)
+
+
+def test_an_adversarial_run_begins_with_a_baseline_trained_without_it(make, tmp_path: Path):
+    first = run(make("translation"), tmp_path / "first") / "best.ckpt"
+    job = make_job(make("translation", adversarial=0.01, start=str(first)))
+    weights = torch.load(first, weights_only=True)["ema"]
+    for name, value in job.model.state_dict().items():
+        if not name.startswith("discriminator."):
+            assert torch.equal(value, weights[f"module.{name}"]), name
+    again = run(make("translation", adversarial=0.01, start=str(first)), tmp_path / "again") / "best.ckpt"
+    other = make_job(make("translation", adversarial=0.01, start=str(again))).model.state_dict()
+    trained = torch.load(again, weights_only=True)["ema"]
+    assert all(torch.equal(value, trained[f"module.{name}"]) for name, value in other.items())
