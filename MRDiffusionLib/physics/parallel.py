@@ -52,7 +52,8 @@ def g_factor(matrix: tuple[int, int], factor: int, axis: int = 0, coils: int = C
         moved = list(places)
         # Places a field of view apart are one: k-space is sampled that finely.
         moved[axis] = (places[axis] + fold / factor + 0.5) % 1 - 0.5
-        folded.append(sensitivities(*torch.meshgrid(*moved, indexing="ij"), coils=coils))
+        y, x = torch.meshgrid(*moved, indexing="ij")
+        folded.append(sensitivities(y, x, coils))
     s = torch.stack(folded, dim=-1).permute(1, 2, 0, 3)
     gram = s.mH @ s
     return (torch.linalg.inv(gram)[..., 0, 0].real * gram[..., 0, 0].real).clamp(min=1).sqrt().float()

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from MRDiffusionLib.physics.degradation import (
     FULL_SNR,
     KINDS,

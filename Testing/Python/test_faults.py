@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from MRDiffusionLib.physics.faults import Misalignment, motion_ghosts, rigid, smooth, spikes, together
 from MRDiffusionLib.physics.fourier import fft2c
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from MRDiffusionLib.physics.fourier import fft2c, ifft2c
 from MRDiffusionLib.physics.parallel import g_factor, sensitivities
 
@@ -14,8 +15,7 @@ from MRDiffusionLib.physics.parallel import g_factor, sensitivities
 @pytest.mark.parametrize("factor", [2, 3])
 def test_g_factor_is_the_noise_of_a_sense_reconstruction(matrix: tuple[int, int], axis: int, factor: int) -> None:
     """Pseudo-replicas: noise in each coil's k-space, every `factor`-th line, unfolded pixel by pixel."""
-    if matrix[axis] % factor:
-        pytest.fail("the reference reconstruction folds whole pixels")
+    assert matrix[axis] % factor == 0  # the reference reconstruction folds whole pixels
     generator = torch.Generator().manual_seed(1)
     places = [(torch.arange(n, dtype=torch.float64) - n // 2) / n for n in matrix]
     coils = sensitivities(*torch.meshgrid(*places, indexing="ij")).to(torch.complex128)
