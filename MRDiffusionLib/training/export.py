@@ -23,7 +23,7 @@ from ..errors import PackError
 from ..networks.unet import VDMUNet
 from ..packs import PackInfo, find_pack
 from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, load_cmrdiff, write_pack
-from .config import PairedConfig, TrainingConfig, is_checkpoint, read_config
+from .config import AnyConfig, PairedConfig, TrainingConfig, is_checkpoint, read_config
 from .paired import read_paired
 from .paired_slices import split
 from .synthesis_job import trained_autoencoder
@@ -38,7 +38,7 @@ _DENOISER = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups
 
 def pack_from_checkpoint(
     checkpoint: str | Path,
-    config: TrainingConfig | PairedConfig,
+    config: AnyConfig,
     out: str | Path,
     *,
     regression: str | Path | None = None,
@@ -74,6 +74,7 @@ def pack_from_checkpoint(
         decides["normalisation"] = read_paired(config.data).normalisation
         decides["domain"] = {"plane": description["domain"]["plane"], "median": medians(config)}
     else:
+        assert isinstance(config, TrainingConfig)
         decides, weights = _of_run(config), averaged_weights(checkpoint)
     info = {"name": config.name, **description, **decides}
     return write_pack(out, info, weights, model_card, licence, replace=replace, largest=largest)
