@@ -198,6 +198,9 @@ DEFAULT_SCALE = 1.5
 STARTS = ("noise", "regression")
 """What a synthesis can start from beside a given sequence; no sequence is called so."""
 
+KINDS = ("noise", "blur")
+"""Of degradation: a noisy scan and a fast one (`physics.levels`)."""
+
 Settings = SuperResolutionSettings | SynthesisSettings
 
 TASKS: dict[str, type[SuperResolutionSettings] | type[SynthesisSettings]] = {

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..physics.degradation import KINDS, acceleration
 from ..physics.fourier import fft2c, ifft2c
+from ..physics.levels import acceleration
+from ..settings import KINDS
 from .unet import VDMUNet
 
 

@@ -1,51 +1,26 @@
-"""Low-quality acquisitions of a high-quality image, simulated: a noisy scan and a fast one, each at a level.
-
-A level is a number in [0, 1]. Level 0 is the image as it is.
-
-    noise   the signal-to-noise ratio is that of the full scan times `8^-level`: at 1/3 half of it, as with a quarter of
-            the averages
-    blur    the scan takes `4^-level` of the full scan's time: at 1/2 half of it
+"""Low-quality acquisitions of a high-quality image, simulated: a noisy scan and a fast one, each at a level (`levels`).
 
 Images are (..., H, W) float, 0 air, 1 white; results are magnitudes.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..settings import KINDS
 from .fourier import fft2c, ifft2c
+from .levels import acceleration, added_noise
 from .parallel import g_factor
 
-KINDS = ("noise", "blur")
-FULL_SNR = 50.0
-"""Of white in the full scan."""
 SENSE_FACTOR, SENSE_AXIS = 3, 0
 
 
-def snr_ratio(level: float) -> float:
-    """The noisy scan's signal-to-noise ratio over the full scan's."""
-    return 8.0 ** -_checked(level)
-
-
-def acceleration(level: float) -> float:
-    """The full scan's time over the fast one's."""
-    return 4.0 ** _checked(level)
-
-
-def added_noise(level: float) -> float:
-    """Standard deviation, white being 1, that takes the full scan's noise to `snr_ratio(level)`."""
-    return math.sqrt(snr_ratio(level) ** -2 - 1) / FULL_SNR
-
-
-def level_of_noise(added: float) -> float:
-    """The level whose `added_noise` this is, at most 1."""
-    return min(1.0, math.log1p((added * FULL_SNR) ** 2) / (2 * math.log(8)))
-
-
+@functools.lru_cache(maxsize=4)
 def noise_map(matrix: tuple[int, int]) -> Tensor:
     """How the noise of the parallel acquisition is spread, (H, W): the g-factor over its root mean square."""
     g = g_factor(matrix, SENSE_FACTOR, SENSE_AXIS)
@@ -135,9 +110,3 @@ def _area(partial: float, elliptical: bool) -> float:
         return partial
     edge = 2 * partial - 1
     return (math.pi / 2 + math.asin(edge) + edge * math.sqrt(1 - edge**2)) / 4
-
-
-def _checked(level: float) -> float:
-    if not 0 <= level <= 1:
-        raise ValueError(f"level {level:g} is outside 0 to 1")
-    return level

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, SettingError
-from ..physics.degradation import KINDS
-from ..settings import shown
+from ..settings import KINDS, shown
 from .vdm import NoiseLevels
 
 TASKS = ("prior", "regression")

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ..diffusion.noise import stream_seed
 from ..errors import InputError
-from ..physics.degradation import KINDS, degrade
+from ..physics.degradation import degrade
 from ..physics.faults import rigid, smooth, together
+from ..settings import KINDS
 from .archive import read_archive, write_archive
 
 UNIT = 10_000

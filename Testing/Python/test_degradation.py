@@ -7,21 +7,10 @@ import math
 import pytest
 import torch
 
-from MRDiffusionLib.physics.degradation import (
-    FULL_SNR,
-    KINDS,
-    FastScan,
-    acceleration,
-    added_noise,
-    degrade,
-    draw_fast_scan,
-    fast_scan,
-    level_of_noise,
-    noise_map,
-    noisy_scan,
-    snr_ratio,
-)
+from MRDiffusionLib.physics.degradation import FastScan, degrade, draw_fast_scan, fast_scan, noise_map, noisy_scan
 from MRDiffusionLib.physics.fourier import fft2c
+from MRDiffusionLib.physics.levels import FULL_SNR, acceleration, added_noise, level_of_noise, snr_ratio
+from MRDiffusionLib.settings import KINDS
 
 LEVELS = (0.0, 0.2, 0.5, 1.0)
 
