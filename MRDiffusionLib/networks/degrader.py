@@ -32,7 +32,15 @@ class Degrader(nn.Module):
     ) -> None:
         super().__init__()
         self.autoencoder = Autoencoder(**autoencoder)
-        self.unet = denoiser_of(self.autoencoder.settings["latent_channels"], denoiser, gamma_min, gamma_max)
+        latent = self.autoencoder.settings["latent_channels"]
+        self.unet = VDMUNet(
+            image_channels=latent,
+            condition_channels=latent + 1,
+            fourier_exponents=(),
+            gamma_min=gamma_min,
+            gamma_max=gamma_max,
+            **denoiser,
+        )
 
     @property
     def multiple(self) -> int:
@@ -40,8 +48,18 @@ class Degrader(nn.Module):
         return self.autoencoder.factor * self.unet.multiple
 
     def forward(self, z: Tensor, gamma: Tensor, clean: Tensor, level: Tensor, position: Tensor | None = None) -> Tensor:
-        """Predict from noisy latents; see `predict`."""
-        return predict(self.unet, z, gamma, clean, level, position)
+        """The denoiser's prediction, (B, C, h, w).
+
+        Args:
+            z: (B, C, h, w) noisy latents of the low-quality image.
+            gamma: (B,).
+            clean: (B, C, h, w) latents of the clean image.
+            level: (B,) in [0, 1].
+            position: as `VDMUNet` has it.
+        """
+        plane = (2 * level - 1).to(clean.dtype)[:, None, None, None].expand(-1, 1, *clean.shape[-2:])
+        result: Tensor = self.unet(z, gamma, torch.cat([clean, plane], dim=1), position)
+        return result
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, C, h, w) of images (B, 1, H, W), float32."""
@@ -50,33 +68,3 @@ class Degrader(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 1, H, W) of latents (B, C, h, w), float32."""
         return one_by_one(self.autoencoder.decode, latents, self.unet)
-
-
-def denoiser_of(latent_channels: int, settings: Mapping[str, Any], gamma_min: float, gamma_max: float) -> VDMUNet:
-    """The denoiser of latents with so many channels. Raises ValueError, TypeError."""
-    return VDMUNet(
-        image_channels=latent_channels,
-        condition_channels=latent_channels + 1,
-        fourier_exponents=(),
-        gamma_min=gamma_min,
-        gamma_max=gamma_max,
-        **settings,
-    )
-
-
-def predict(
-    unet: nn.Module, z: Tensor, gamma: Tensor, clean: Tensor, level: Tensor, position: Tensor | None = None
-) -> Tensor:
-    """The denoiser's prediction, (B, C, h, w).
-
-    Args:
-        unet: of `denoiser_of`.
-        z: (B, C, h, w) noisy latents of the low-quality image.
-        gamma: (B,).
-        clean: (B, C, h, w) latents of the clean image.
-        level: (B,) in [0, 1].
-        position: as `VDMUNet` has it.
-    """
-    plane = (2 * level - 1).to(clean.dtype)[:, None, None, None].expand(-1, 1, *clean.shape[-2:])
-    result: Tensor = unet(z, gamma, torch.cat([clean, plane], dim=1), position)
-    return result

@@ -46,7 +46,6 @@ class Enhancer(nn.Module):
         self.settings: dict[str, Any] = {
             "kinds": list(kinds),
             "iterations": iterations,
-            "unet": dict(unet),
             "estimator": list(estimator),
         }
         # Its time is the number of the iteration.
@@ -57,6 +56,8 @@ class Enhancer(nn.Module):
             gamma_max=float(max(1, iterations - 1)),
             **unet,
         )
+        kept = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups")
+        self.settings["unet"] = {name: self.unet.settings[name] for name in kept}
         self.step = nn.Parameter(torch.zeros(iterations, len(kinds)))
         self.estimator = LevelEstimator(len(kinds), estimator)
 

@@ -15,8 +15,7 @@ from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import alpha, schedule_from_dict, sigma
 from ..errors import SettingError
-from ..networks.autoencoder import Autoencoder
-from ..networks.degrader import denoiser_of, predict
+from ..networks.degrader import Degrader
 from ..networks.unet import coordinates
 from .config import QualityConfig
 from .pairs import from_levels
@@ -30,27 +29,6 @@ VALIDATION_NOISE, PICTURE_NOISE = 2**21, 2**22
 VALIDATION_GAMMAS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0)
 
 
-class DegraderModel(nn.Module):
-    """The denoiser of low-quality latents; predicts v.
-
-    Attributes:
-        latent_mean, latent_std: (C,), the scale of the latents that it is trained on (`Autoencoder.set_scale`).
-    """
-
-    latent_mean: Tensor
-    latent_std: Tensor
-
-    def __init__(self, unet: nn.Module, autoencoder: Autoencoder) -> None:
-        super().__init__()
-        self.unet = unet
-        self.register_buffer("latent_mean", autoencoder.mean.clone())
-        self.register_buffer("latent_std", autoencoder.std.clone())
-
-    def forward(self, z: Tensor, gamma: Tensor, clean: Tensor, level: Tensor, position: Tensor | None = None) -> Tensor:
-        """As `networks.degrader.predict`."""
-        return predict(self.unet, z, gamma, clean, level, position)
-
-
 class DegraderJob:
     """A `job.Job`: the latents of all pairs are computed once; training sees crops of them.
 
@@ -62,27 +40,29 @@ class DegraderJob:
     def __init__(self, config: QualityConfig) -> None:
         self.config = config
         pairs, held_out = load_pairs(config)
-        self.autoencoder = quality_autoencoder(config.autoencoder)
+        trained = quality_autoencoder(config.autoencoder)
         torch.manual_seed(config.seed)
-        channels = int(self.autoencoder.settings["latent_channels"])
         try:
             self.schedule = schedule_from_dict(config.schedule)
             ends = (self.schedule.gamma_min, self.schedule.gamma_max)
-            unet = denoiser_of(channels, config.network, *ends)
+            self.model = Degrader(trained.settings, config.network, *ends)
         except (TypeError, ValueError) as error:
             raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
-        check_crops(config, pairs, self.autoencoder.factor * unet.multiple)
-        self.high, self.low = (self._latents(levels) for levels in (pairs.high, pairs.low))
-        self.autoencoder.set_scale(torch.cat([self.high, self.low]))
-        self.high, self.low = self._scaled(self.high), self._scaled(self.low)
+        check_crops(config, pairs, self.model.multiple)
+        self.autoencoder = self.model.autoencoder
+        self.autoencoder.load_state_dict(trained.state_dict())
+        self.autoencoder.requires_grad_(False)
+        high, low = (self._latents(levels) for levels in (pairs.high, pairs.low))
+        self.autoencoder.set_scale(torch.cat([high, low]).float())
+        self.high, self.low = self._scaled(high), self._scaled(low)
         self.level = torch.from_numpy(pairs.level)
-        self.held_out = spread(held_out, config.validation_slices)
-        self.model = DegraderModel(unet, self.autoencoder)
-        kept = {n: v for n, v in unet.settings.items() if n in ("channels", "num_res_blocks", "fold", "head_channels")}
+        self.held_out = held_out
+        unet = self.model.unet.settings
+        kept = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups")
         self.description: dict[str, Any] = {
             "task": config.task,
             "kind": config.kinds[0],
-            "network": {**kept, "norm_groups": unet.settings["norm_groups"]},
+            "network": {name: unet[name] for name in kept},
             "schedule": self.schedule.to_dict(),
             "autoencoder": self.autoencoder.settings,
         }
@@ -129,7 +109,7 @@ class DegraderJob:
     def picture(self, average: nn.Module, path: Path, steps: int = 20) -> None:
         """Four clean slices, their acquired low-quality images and the model's."""
         average.eval()
-        assert isinstance(average, DegraderModel)
+        assert isinstance(average, Degrader)
         device = next(average.parameters()).device
         shown = spread(self.held_out, 4)
         clean = self._scaled(self._latents(shown.high)).float().to(device)
@@ -144,7 +124,7 @@ class DegraderJob:
 
         with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
             made = sample(Denoiser(network, "v"), draw(), step_gammas(self.schedule, steps), draw, "ddim", eta=0.0)
-            images = self.autoencoder.decode(made.float().cpu()).float()
+            images = average.decode(made)
         save_tiles([from_levels(shown.high), from_levels(shown.low), images[:, 0]], path)
 
     def _errors(
@@ -167,12 +147,12 @@ class DegraderJob:
     @torch.no_grad()
     def _latents(self, levels: NDArray[np.uint16]) -> Tensor:
         """Unscaled latents (N, C, h, w) float16 of grey levels (N, H, W), the posterior's mean."""
-        parts = []
+        device, parts = self.autoencoder.mean.device, []
         for part in np.array_split(levels, max(1, len(levels) // 8)):
-            with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in self.config.precision):
-                parts.append(self.autoencoder.kl.encode(from_levels(part)[:, None])[0].half())
+            with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
+                parts.append(self.autoencoder.kl.encode(from_levels(part)[:, None].to(device))[0].half().cpu())
         return torch.cat(parts)
 
     def _scaled(self, latents: Tensor) -> Tensor:
-        mean, std = (value.view(1, -1, 1, 1) for value in (self.autoencoder.mean, self.autoencoder.std))
+        mean, std = (value.cpu().view(1, -1, 1, 1) for value in (self.autoencoder.mean, self.autoencoder.std))
         return ((latents.float() - mean) / std).half()

@@ -18,6 +18,8 @@ from .quality_data import Batch, check_crops, draw_pairs, levels_by_kind, load_p
 from .share import Share
 from .start import trained
 
+GAIN = (0.75, 1.1)
+"""Range of the factor on grey levels: what is white in a noisy volume is known only roughly. A level is a ratio."""
 ESTIMATOR_WEIGHT = 0.05
 """Of the level's error beside the images' in the loss; the two networks share no weight."""
 
@@ -52,7 +54,7 @@ class EnhancerJob:
         config = self.config
         generator = torch.Generator().manual_seed(stream_seed(config.seed, share.rank, step))
         phase = config.phase_at(step)
-        batch = draw_pairs(self.pairs, share.of(phase.batch), phase.crop, generator)
+        batch = draw_pairs(self.pairs, share.of(phase.batch), phase.crop, generator, GAIN)
         levels = levels_by_kind(batch.level, batch.kind, config.kinds)
         soft, weight = self._soft_targets(batch, device)
         low, high, levels, position = (v.to(device) for v in (batch.low, batch.high, levels, batch.position))

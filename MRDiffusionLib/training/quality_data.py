@@ -26,8 +26,14 @@ class Batch:
         self.kind = pairs.kind[index]
 
 
-def draw_pairs(pairs: Pairs, batch: int, crop: int, generator: torch.Generator) -> Batch:
-    """Random crops, half of them mirrored left to right: images (B, 1, crop, crop), positions (B, 2, crop, crop)."""
+def draw_pairs(
+    pairs: Pairs, batch: int, crop: int, generator: torch.Generator, gain: tuple[float, float] = (1.0, 1.0)
+) -> Batch:
+    """Random crops, half of them mirrored left to right: images (B, 1, crop, crop), positions (B, 2, crop, crop).
+
+    Args:
+        gain: range of the factor on the grey levels of a pair.
+    """
     height, width = pairs.low.shape[1:]
     position = coordinates((height, width))
     index = torch.randint(len(pairs), (batch,), generator=generator).tolist()
@@ -38,6 +44,8 @@ def draw_pairs(pairs: Pairs, batch: int, crop: int, generator: torch.Generator) 
         )
         window = (slice(y, y + crop), slice(x, x + crop))
         images = [from_levels(levels[i][window])[None] for levels in (pairs.high, pairs.low)]
+        factor = gain[0] + (gain[1] - gain[0]) * float(torch.rand((), generator=generator))
+        images = [(image + 1) * factor - 1 for image in images]
         if mirror:
             images = [image.flip(-1) for image in images]
         where = position[:, window[0], window[1]]
