@@ -75,6 +75,13 @@ class Form:
         """A widget over the whole width."""
         self._layout.addRow(widget)
 
+    def note(self) -> Any:
+        """A line of text below a row, beside no label."""
+        label = qt.QLabel()
+        label.wordWrap = True
+        self._layout.addRow(qt.QLabel(), label)
+        return label
+
     def remove(self) -> None:
         """Let go of the scene."""
         for widget in self.bound.values():

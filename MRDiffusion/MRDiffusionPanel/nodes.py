@@ -9,7 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
+import slicer.util
 
 from MRDiffusionLib.errors import InputError, StorageError
 
@@ -98,6 +100,25 @@ def add_results(
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
+
+
+def add_difference(result: Any) -> Any:
+    """The result less its input as a new node beside it, grey where they agree; the input must be on its grid."""
+    scene, first = result.GetScene(), input_of(result)
+    values = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(first).astype(np.float32)
+    name = result.GetName().replace(WORD, f"{WORD} difference,", 1)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.CopyOrientation(result)
+    slicer.util.updateVolumeFromArray(node, values)
+    _mark(node, "difference", provenance_of(result) or {}, json.loads(result.GetAttribute(MEASUREMENTS) or "{}"))
+    node.AddNodeReferenceID(INPUT_REFERENCE, first.GetID())
+    node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
+    file_in_folder(scene, node, first)
+    return node
 
 
 def is_synthetic(node: Any) -> bool:

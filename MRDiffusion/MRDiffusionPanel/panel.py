@@ -16,7 +16,7 @@ from slicer.util import VTKObservationMixin
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
-from . import dependencies, nodes, views
+from . import dependencies, grids, nodes, views
 from .form import Form, align
 from .live_preview import LivePreview
 from .logic import Logic, State
@@ -108,6 +108,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.clicked.connect(self._on_apply)
         ui.cancelButton.clicked.connect(self._on_cancel)
         self.preview = LivePreview(ui.previewButton, self.logic, self._ready)
+        ui.differenceButton.clicked.connect(self._on_difference)
         ui.installButton.clicked.connect(self._on_install)
         self.logic.changed.connect(self._update)
         self.logic.changed.connect(self._start_next)
@@ -165,6 +166,7 @@ class Panel(VTKObservationMixin):
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
         for task, section in self.sections.items():
             offered = [pack for pack in self._installed if pack.task == task]
+            section.offer(offered)
             if offered and not getattr(self.parameters, section.parameter("pack")):
                 self._choose(section, offered[0])
 
@@ -223,6 +225,20 @@ class Panel(VTKObservationMixin):
         with slicer.util.tryWithErrorDisplay(_("The installation failed."), waitCursor=True):
             dependencies.install(self._missing)
         self.enter()
+
+    def _on_difference(self, *_arguments: Any) -> None:
+        result = self._comparable()
+        if result is not None:
+            views.show_result(nodes.input_of(result), nodes.add_difference(result))
+
+    def _comparable(self) -> Any:
+        """The last result, where it is its input with other intensities; otherwise None."""
+        result = self.logic.results.get("result")
+        if result is None or result.GetScene() is None or self.logic.busy:
+            return None
+        given = nodes.input_of(result)
+        quality = (nodes.provenance_of(result) or {}).get("request", {}).get("task") in ("degradation", "enhancement")
+        return result if quality and given is not None and grids.same(given, result) else None
 
     def _show_results(self, results: dict[str, Any]) -> None:
         result = results.get("result")
@@ -303,6 +319,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
         ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.installButton.visible = bool(self._missing)
+        ui.differenceButton.visible = self._comparable() is not None
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []
