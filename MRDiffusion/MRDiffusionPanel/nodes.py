@@ -9,9 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
-import slicer.util
 
 from MRDiffusionLib.errors import InputError, StorageError
 
@@ -86,7 +84,7 @@ def add_results(
     for role, volume in read.items():
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
-        _mark(volume, role, provenance, measurements)
+        mark(volume, role, provenance, measurements)
         node = nodes[role] = scene.AddNode(volume)
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
@@ -100,25 +98,6 @@ def add_results(
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
-
-
-def add_difference(result: Any) -> Any:
-    """The result less its input as a new node beside it, grey where they agree; the input must be on its grid."""
-    scene, first = result.GetScene(), input_of(result)
-    values = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(first).astype(np.float32)
-    name = result.GetName().replace(WORD, f"{WORD} difference,", 1)
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
-    node.CopyOrientation(result)
-    slicer.util.updateVolumeFromArray(node, values)
-    _mark(node, "difference", provenance_of(result) or {}, json.loads(result.GetAttribute(MEASUREMENTS) or "{}"))
-    node.AddNodeReferenceID(INPUT_REFERENCE, first.GetID())
-    node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
-    file_in_folder(scene, node, first)
-    return node
 
 
 def is_synthetic(node: Any) -> bool:
@@ -135,6 +114,11 @@ def provenance_of(node: Any) -> dict[str, Any] | None:
     """What made a result, or None for other nodes."""
     text = node.GetAttribute(PROVENANCE)
     return None if text is None else json.loads(text)
+
+
+def measurements_of(node: Any) -> dict[str, Any]:
+    """What was measured while a result was made."""
+    return json.loads(node.GetAttribute(MEASUREMENTS) or "{}")
 
 
 def copy_display(source: Any, target: Any) -> None:
@@ -167,7 +151,8 @@ def first_input(scene: Any) -> Any:
     return None
 
 
-def _mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any]) -> None:
+def mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any]) -> None:
+    """Say on a node that it is synthetic, what it is, and what made it."""
     node.SetAttribute(SYNTHETIC, "1")
     node.SetAttribute(ROLE, role)
     node.SetAttribute(PROVENANCE, json.dumps(provenance))

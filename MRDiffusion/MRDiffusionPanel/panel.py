@@ -16,7 +16,8 @@ from slicer.util import VTKObservationMixin
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
-from . import dependencies, grids, nodes, views
+from . import dependencies, nodes, views
+from .difference import add_difference, comparable
 from .form import Form, align
 from .live_preview import LivePreview
 from .logic import Logic, State
@@ -227,18 +228,8 @@ class Panel(VTKObservationMixin):
         self.enter()
 
     def _on_difference(self, *_arguments: Any) -> None:
-        result = self._comparable()
-        if result is not None:
-            views.show_result(nodes.input_of(result), nodes.add_difference(result))
-
-    def _comparable(self) -> Any:
-        """The last result, where it is its input with other intensities; otherwise None."""
-        result = self.logic.results.get("result")
-        if result is None or result.GetScene() is None or self.logic.busy:
-            return None
-        given = nodes.input_of(result)
-        quality = (nodes.provenance_of(result) or {}).get("request", {}).get("task") in ("degradation", "enhancement")
-        return result if quality and given is not None and grids.same(given, result) else None
+        result = self.logic.results["result"]
+        views.show_result(nodes.input_of(result), add_difference(result))
 
     def _show_results(self, results: dict[str, Any]) -> None:
         result = results.get("result")
@@ -319,7 +310,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
         ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.installButton.visible = bool(self._missing)
-        ui.differenceButton.visible = self._comparable() is not None
+        ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []
