@@ -65,6 +65,11 @@ class Form:
         self.bound[parameter] = selector(_("Select a volume"))
         self.row(text, tip, self.bound[parameter])
 
+    def check(self, label: str, text: str, tip: str, parameter: str) -> None:
+        """A row for yes or no."""
+        self.bound[parameter] = qt.QCheckBox(text)
+        self.row(label, tip, self.bound[parameter])
+
     def names(self, settings: type, name: str, chosen: Callable[[str], None]) -> NameList:
         """A row for a setting whose choices are not known before."""
         info, names = info_of(settings, name), NameList(chosen)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import qt
-
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.settings import EnhancementSettings, info_of, settings_from
 
@@ -74,8 +72,8 @@ class EnhancementSection(QualitySection):
         self._current = current
         inputs.volume(_("Image"), _("The volume to enhance: magnitude, noisy or blurred"), self.parameter("volume"))
         self._kind = inputs.names(EnhancementSettings, "kind", self._on_kind)
-        estimated = inputs.bound[self.parameter("estimated")] = qt.QCheckBox(_("estimated from the image"))
-        inputs.row(_("Level"), _("Let the model tell how low the quality is"), estimated)
+        tip = _("Let the model tell how low the quality is")
+        inputs.check(_("Level"), _("estimated from the image"), tip, self.parameter("estimated"))
         self._level = inputs.setting(EnhancementSettings, "level", self.parameter("level"))
         self._meaning = inputs.note()
 
