@@ -46,6 +46,7 @@ class DegradationSection(QualitySection):
     task = "degradation"
     settings = DegradationSettings
     prefix = "degradation"
+    sample = ("brain-t1-fine.nii.gz",)
     plain = ("level", "steps")
 
     @property

@@ -49,6 +49,7 @@ class EnhancementSection(QualitySection):
     task = "enhancement"
     settings = EnhancementSettings
     prefix = "enhancement"
+    sample = ("brain-t1-noisy.nii.gz",)
     plain = ("kind",)
 
     @classmethod

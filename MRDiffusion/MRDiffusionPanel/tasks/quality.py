@@ -20,7 +20,6 @@ from ..text import _
 from .section import Section, Stored
 
 ROLE = "image"
-SAMPLE = "brain-t1-reference.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,6 @@ class Quality(Parameters):
 
 class QualitySection(Section):
     """The rows of both; the kinds on offer are those of the installed packs."""
-
-    sample = (SAMPLE,)
 
     @classmethod
     def stored(cls) -> dict[str, Stored]:
