@@ -3,9 +3,9 @@
     python Testing/Studies/enhancement.py data/axial256_u8.npz runs/enhance --out docs/results/enhancement
 
 After seed 000 (Zhou, Chamberlain, Proc. ISMRM 2024, 2246). RUNS holds a folder for each training: acquired-noise,
-acquired-blur, synthetic-*, misaligned-* and combined (docs/results/enhancement.md has the commands). Test subjects 53 to
-60; their low-quality images are simulated acquisitions. Goes on where it was stopped; writes scores.jsonl, tables.md and
-figures. Every generated image carries the word SYNTHETIC.
+acquired-blur, synthetic-*, misaligned-* and combined (docs/results/enhancement.md has the commands). Test subjects 53
+to 60; their low-quality images are simulated acquisitions. Goes on where it was stopped; writes scores.jsonl, tables.md
+and figures. Every generated image carries the word SYNTHETIC.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from MRDiffusionLib.training.enhancer_job import trained_enhancer
 TEST = range(53, 61)
 LEVELS = (0.3, 0.6, 0.9)
 METHODS = ("given", "acquired", "synthetic", "misaligned", "combined")
+COMPARED = (("synthetic", "misaligned"), ("synthetic", "acquired"), ("combined", "acquired"), ("combined", "synthetic"))
 MEASURES = ("psnr", "ssim", "niqe")
 NIQE = Path(__file__).resolve().parents[2] / "MRDiffusionLib" / "evaluation" / "naturalness-brain-t1.json"
 
@@ -71,9 +72,11 @@ class Study:
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    self.scores.update([tuple(json.loads(line))])  # type: ignore[list-item]
+                    key, scores = json.loads(line)
                 except ValueError:
                     continue  # the last line of a run that was killed
+                self.scores[key] = scores
+            self.path.write_text("".join(_line(*each) for each in self.scores.items()), encoding="utf-8")
 
     def compute(self, data: Path) -> None:
         """Score what is missing."""
@@ -101,7 +104,7 @@ class Study:
                     if guessed is not None:
                         scores["level"] = float(guessed[i])
                     self.scores[case.key] = scores
-                    stream.write(json.dumps([case.key, scores]) + "\n")
+                    stream.write(_line(case.key, scores))
 
     def _score(self, clean: Floats, image: Floats) -> dict[str, float]:
         scores = {"psnr": float(psnr(clean, image, 1.0)), "ssim": float(ssim(clean[None], image[None], 1.0))}
@@ -125,6 +128,10 @@ class Study:
         """Those that have been scored."""
         names = {json.loads(key)[4] for key in self.scores if json.loads(key)[2] == kind}
         return [method for method in METHODS if method in names]
+
+
+def _line(key: str, scores: dict[str, float]) -> str:
+    return json.dumps([key, scores]) + "\n"
 
 
 def _networks(runs: Path) -> dict[tuple[str, str], Enhancer]:
@@ -174,9 +181,9 @@ def _agreement(study: Study, kind: str) -> Iterator[str]:
         return
     (one, subjects), (other, _) = (study.values(kind, name, "ssim") for name in ("acquired", "synthetic"))
     r, agreement = pearson(one, other), bland_altman(one, other)
-    yield f"SSIM of synthetic-trained against acquired-trained, {len(one)} slices: r {r.r:.4f} {_interval(r.interval)}; "
-    yield f"bias {agreement.bias:+.5f} {_interval(agreement.bias_interval, 5)}, limits of agreement "
-    yield f"{agreement.lower:+.4f} to {agreement.upper:+.4f}. By subject (n = {len(set(subjects))}): "
+    yield f"SSIM of synthetic-trained against acquired-trained, {len(one)} slices: r {r.r:.4f} {_interval(r.interval)};"
+    yield f"bias {agreement.bias:+.5f} {_interval(agreement.bias_interval, 5)}, limits of agreement"
+    yield f"{agreement.lower:+.4f} to {agreement.upper:+.4f}. By subject (n = {len(set(subjects))}):"
     means = [np.array([part[subjects == s].mean() for s in sorted(set(subjects))]) for part in (one, other)]
     of_subjects = bland_altman(*means)
     yield f"r {pearson(*means).r:.4f}, bias {of_subjects.bias:+.5f} {_interval(of_subjects.bias_interval, 5)}."
