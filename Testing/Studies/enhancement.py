@@ -100,6 +100,8 @@ class Study:
                 made, guessed = (low, None) if network is None else restored(network, low, kind, level)
                 for i, image in enumerate(made):
                     case = Case(subject, i, kind, level, method)
+                    if case.key in self.scores:
+                        continue
                     scores = self._score(clean[i], image)
                     if guessed is not None:
                         scores["level"] = float(guessed[i])
