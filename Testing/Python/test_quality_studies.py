@@ -10,7 +10,7 @@ import pytest
 
 from MRDiffusionLib.training.config import config_from
 from MRDiffusionLib.training.loop import train
-from MRDiffusionLib.training.pairs import simulate_pairs, write_pairs
+from MRDiffusionLib.training.pairs import joined, read_pairs, simulate_pairs, write_pairs
 
 STUDIES = Path(__file__).resolve().parents[1] / "Studies"
 UNET = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4}
@@ -61,6 +61,25 @@ def test_an_acquisition_compared_with_itself_has_no_fault(study, slices):
     assert scores.shift < 0.1 and abs(scores.seeds) < 0.1
     twice = tuple(clean + 2 * (image - clean) for image in real)
     assert degrader.compare(clean, tuple(real), twice).deviation == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(("extra", "count"), [((), 32), (("--extra", "0.25"), 36)])
+def test_synthetic_pairs_replace_or_join_the_acquired_ones(
+    study, slices, tiny_degrader_pack, tmp_path, monkeypatch, extra, count
+):
+    import synthetic_pairs
+
+    with np.load(slices) as archive:
+        pairs = simulate_pairs(archive["images"], np.repeat([1, 53], 8), ("noise",))
+    pairs = joined([pairs, pairs])
+    write_pairs(pairs, tmp_path / "pairs.npz")
+    monkeypatch.setattr(synthetic_pairs, "KINDS", ("noise",))
+    arguments = [str(tmp_path / "pairs.npz"), str(tmp_path / "out.npz"), "--noise", str(tiny_degrader_pack), *extra]
+    synthetic_pairs.main(arguments)
+    made = read_pairs(tmp_path / "out.npz")
+    own = made.source == synthetic_pairs.SYNTHETIC
+    assert len(made) == count and own.sum() == (4 if extra else 16) and set(made.subject[own]) == {1}
+    sys.modules.pop("synthetic_pairs")
 
 
 @pytest.fixture
