@@ -39,7 +39,10 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
         known = ", ".join(model.network.kinds)
         raise SettingError(f"pack {model.info.name} does not mend {settings.kind}", f"It knows {known}")
     image = read_image(request.inputs[ROLE], model.info)
-    level = estimate_level(image, model, settings.kind) if settings.level is None else settings.level
+    level, told = settings.level, image.warnings
+    if level is None:
+        level = estimate_level(image, model, settings.kind)
+        told = (f"The level was estimated from the image: {level:.2f}.", *told)
     request = request.resolved(
         settings=replace(settings, level=level),
         device=str(device),
@@ -52,7 +55,7 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
         volumes={"result": Volume(enhance(image, model, request, progress), geometry)},
         measurements={"level": level, "seconds": time.monotonic() - started},
         provenance=provenance(request, model.info, {ROLE: (image.sha256, image.geometry)}),
-        warnings=image.warnings,
+        warnings=told,
     )
 
 

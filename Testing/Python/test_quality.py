@@ -116,6 +116,7 @@ def test_an_estimated_level_is_written_down(make):
     result = tasks.run(make("enhancement", level=None))
     level = result.provenance["request"]["settings"]["level"]
     assert 0 < level < 1 and result.measurements["level"] == level
+    assert result.warnings[0] == f"The level was estimated from the image: {level:.2f}."
 
 
 def test_empty_slices_stay_empty_when_enhanced(make):

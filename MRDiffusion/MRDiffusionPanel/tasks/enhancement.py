@@ -73,9 +73,9 @@ class EnhancementSection(QualitySection):
         self._current = current
         inputs.volume(_("Image"), _("The volume to enhance: magnitude, noisy or blurred"), self.parameter("volume"))
         self._kind = inputs.names(EnhancementSettings, "kind", self._on_kind)
-        tip = _("Let the model tell how low the quality is")
-        inputs.check(_("Level"), _("estimated from the image"), tip, self.parameter("estimated"))
         self._level = inputs.setting(EnhancementSettings, "level", self.parameter("level"))
+        tip = _("Let the model tell how low the quality is")
+        inputs.check("", _("estimated from the image"), tip, self.parameter("estimated"))
         self._meaning = inputs.note()
 
     def captured(self, parameters: Any, common: dict[str, Any]) -> Enhancement:
