@@ -285,8 +285,10 @@ class Panel(VTKObservationMixin):
         chosen = self.section.task
         for name, part in FOLDS.items():
             getattr(self.ui, part).collapsed = getattr(self.parameters, name)
+        with_pack = {pack.task for pack in self._installed}
         for task, button in self.taskButtons.items():
             button.checked = task == chosen
+            button.visible = task in with_pack or task == chosen or not with_pack
             for form in self._forms[task]:
                 form.widget.visible = task == chosen
         self.ui.sampleButton.visible = all((self._samples / name).is_file() for name in self.section.sample)

@@ -173,3 +173,14 @@ def test_super_resolution_has_no_difference(panel: Any, scene: Any):
     panel.parameters.inputVolume = add_volume("low")
     run(panel)
     assert not panel.ui.differenceButton.visible
+
+
+def test_a_task_without_a_model_has_no_button(panel: Any):
+    panel.widget.show()
+    assert all(button.visible for button in panel.taskButtons.values())
+    panel._list_packs = lambda: [pack for pack in panel._installed if pack.task != "degradation"]
+    panel.enter()
+    assert [name for name, button in panel.taskButtons.items() if not button.visible] == ["degradation"]
+    panel._list_packs = lambda: []
+    panel.enter()
+    assert all(button.visible for button in panel.taskButtons.values())
