@@ -189,6 +189,68 @@ class SynthesisSettings:
     eta: float = _eta(0.0)
 
 
+KINDS = ("noise", "blur")
+"""Of degradation: a noisy scan and a fast one (`physics.levels`)."""
+
+
+def _kind(tip: str) -> Any:
+    choices = (("noise", "fewer averages and parallel imaging"), ("blur", "a faster scan: less of k-space"))
+    return setting("noise", label="Kind", tip=tip, choices=choices)
+
+
+@dataclass(frozen=True)
+class DegradationSettings:
+    """A low-quality acquisition of an image (seed 000; docs/methods.md)."""
+
+    kind: str = _kind("What the scan saves time by.")
+    level: float = setting(
+        0.5,
+        label="Level",
+        tip="How low the quality is: 0 is the image as it is. noise: the signal-to-noise ratio is divided by 8^level; "
+        "blur: the scan is 4^level times as fast.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+    steps: int = setting(
+        20,
+        label="Steps",
+        tip="Denoising steps.",
+        minimum=1,
+        maximum=1000,
+    )
+
+    @property
+    def samples(self) -> int:
+        """One: the mean of several noisy images would be a clean one."""
+        return 1
+
+
+@dataclass(frozen=True)
+class EnhancementSettings:
+    """A better image from a noisy or fast scan, by a network in one pass (seed 000; docs/methods.md)."""
+
+    kind: str = _kind("What to mend.")
+    level: float | None = setting(
+        None,
+        label="Level",
+        tip="How low the quality of the given image is, as for degrading; empty: estimated from the image.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+    )
+
+    @property
+    def samples(self) -> int:
+        """One: nothing is drawn."""
+        return 1
+
+    @property
+    def steps(self) -> int:
+        """One pass."""
+        return 1
+
+
 ROLE = r"[\w .+-]{1,64}"
 """What the name of an input may be, a regular expression."""
 
@@ -198,15 +260,22 @@ DEFAULT_SCALE = 1.5
 STARTS = ("noise", "regression")
 """What a synthesis can start from beside a given sequence; no sequence is called so."""
 
-Settings = SuperResolutionSettings | SynthesisSettings
+Settings = SuperResolutionSettings | SynthesisSettings | DegradationSettings | EnhancementSettings
 
-TASKS: dict[str, type[SuperResolutionSettings] | type[SynthesisSettings]] = {
+TASKS: dict[str, type[Settings]] = {
     "superresolution": SuperResolutionSettings,
     "synthesis": SynthesisSettings,
+    "degradation": DegradationSettings,
+    "enhancement": EnhancementSettings,
 }
 """Task name to its settings."""
 
-ROLES: dict[str, tuple[str, ...]] = {"superresolution": ("low_resolution",), "synthesis": ()}
+ROLES: dict[str, tuple[str, ...]] = {
+    "superresolution": ("low_resolution",),
+    "synthesis": (),
+    "degradation": ("image",),
+    "enhancement": ("image",),
+}
 """Task name to the roles of its input volumes; empty where the pack names them."""
 
 
@@ -247,7 +316,7 @@ def help_text(settings_type: type, name: str) -> str:
     info, kind = info_of(settings_type, name), kind_of(settings_type, name)
     default: Any = next(f.default for f in fields(settings_type) if f.name == name)
     parts = [info.tip, *(f"{choice}: {what}." for choice, what in info.choices)]
-    text = "none" if default is None else " ".join(map(str, default)) if kind is tuple else str(default)
+    text = "auto" if default is None else " ".join(map(str, default)) if kind is tuple else str(default)
     limits = range_text(info, kind)
     parts.append(f"[{limits}; default {text}]" if limits else f"[default {text}]")
     return " ".join(parts)

@@ -5,7 +5,8 @@
 Brain, subject 53. The volume is skull-stripped, 288x288x181 voxels of 0.868x0.868x1 mm. Kept are 12 slices of 1 mm, 5
 mm apart; of each the middle 256x256 pixels (222 mm), as in the training images, mirrored in the plane so that anterior
 is up. The reference is the centre 128x128 of its k-space, the low-resolution image the centre 64x64 of the
-reference's, both as magnitude. The low-resolution volume is therefore SIMULATED: no scanner measured it.
+reference's, both as magnitude. The low-resolution volume is therefore SIMULATED: no scanner measured it. Five of the
+slices are kept at full resolution, and a SIMULATED noisy scan of them.
 
 Heart, SCD0000401, which no pack was trained on. The bSSFP images are real; T2 and LGE are SIMULATED, with an infarct
 that this person does not have. Orientation and position are nominal.
@@ -23,6 +24,8 @@ import torch
 
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.imaging.volume import to_image
+from MRDiffusionLib.packs.intensity import intensity_scale
+from MRDiffusionLib.physics.degradation import degrade
 from MRDiffusionLib.physics.kspace import resize_image
 from MRDiffusionLib.simulation.cohort import Options, patient_volumes, real_anatomy, simulate
 from MRDiffusionLib.simulation.sunnybrook import read_slices
@@ -32,6 +35,9 @@ SAMPLE_DATA = Path(__file__).resolve().parents[1] / "MRDiffusion" / "Resources" 
 FIRST_SLICE, SLICES, EVERY = 63, 12, 5
 CROP = 16
 """Pixels cut off at each side: the training images are the middle 256 of 288."""
+
+WHITE = 0.93
+"""Of the 99.5th percentile in the training slices, mean over their subjects."""
 
 REFERENCE, LOW = (128, 128), (64, 64)
 
@@ -57,6 +63,24 @@ def at_resolution(image: sitk.Image, matrix: tuple[int, int]) -> sitk.Image:
     return result
 
 
+FINE, NOISE_LEVEL, NOISE_SEED = slice(1, 11, 2), 0.6, 7
+"""Which of the twelve slices are kept at full resolution, and the noisy scan of them."""
+
+
+def full_resolution(image: sitk.Image) -> dict[str, sitk.Image]:
+    """File name to volume: some slices as they are, and as a noisy scan would show them, int16."""
+    fine = image[:, :, FINE]
+    clean = sitk.GetArrayFromImage(fine)
+    white = intensity_scale(clean, {"percentile": 99.5, "value": WHITE})
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    noisy = degrade(torch.from_numpy(clean / white), "noise", NOISE_LEVEL, generator).numpy() * white
+    volumes = {}
+    for name, array in (("brain-t1-fine", clean), ("brain-t1-noisy", noisy)):
+        volumes[name] = sitk.GetImageFromArray(array.round().astype(np.int16))
+        volumes[name].CopyInformation(fine)
+    return volumes
+
+
 HEART, HEART_SEED = "SCD0000401", 99
 """The seed gives an acute infarct of the anterior wall."""
 
@@ -78,10 +102,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SAMPLE_DATA)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    reference = at_resolution(some_slices(options.volume), REFERENCE)
+    slices = some_slices(options.volume)
+    reference = at_resolution(slices, REFERENCE)
     low = at_resolution(sitk.Cast(reference, sitk.sitkFloat32), LOW)
     sums = []
-    images = {"brain-t1-reference": reference, "brain-t1-low-resolution": low, **heart(options.cine)}
+    images = {"brain-t1-reference": reference, "brain-t1-low-resolution": low, **full_resolution(slices)}
+    images |= heart(options.cine)
     for name, image in images.items():
         path = options.out / f"{name}.nii.gz"
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=9)

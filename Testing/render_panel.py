@@ -1,8 +1,8 @@
 """Draw the panel and the slice views after a run of each task on its sample: `python Testing/render_panel.py [FOLDER]`.
 
-Needs slicer-core, PySide6 and the packs; no screen and no Slicer. The pictures are panel.png (Super-resolve) and
-panel-synthesize.png, in docs/images unless another folder is named; a task without a pack is left out. Title bars and
-colours are Qt's own style, not those of the real application.
+Needs slicer-core, PySide6 and the packs; no screen and no Slicer. The pictures are panel.png (Super-resolve),
+panel-synthesize.png, panel-degrade.png and panel-enhance.png, in docs/images unless another folder is named; a task
+without a pack is left out. Title bars and colours are Qt's own style, not those of the real application.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ VIEW = 420
 PANEL_WIDTH = 460
 GAP = 4
 LONGEST_RUN_S = 1800
-PICTURES = {"superresolution": "panel.png", "synthesis": "panel-synthesize.png"}
-VIEWS = {"superresolution": ("Red", "Yellow"), "synthesis": ("Green", "Yellow")}
+PICTURES = {
+    "superresolution": "panel.png",
+    "synthesis": "panel-synthesize.png",
+    "degradation": "panel-degrade.png",
+    "enhancement": "panel-enhance.png",
+}
+AXIAL = ("Red", "Yellow")
+VIEWS = {"superresolution": AXIAL, "synthesis": ("Green", "Yellow"), "degradation": AXIAL, "enhancement": AXIAL}
 """Two views of each task's sample: its slices, and across them. Short-axis slices are closest to coronal."""
 
-ZOOM = {"superresolution": 1.2, "synthesis": 1.3}
+ZOOM = {"superresolution": 1.2, "synthesis": 1.3, "degradation": 1.2, "enhancement": 1.2}
 
 
 def main(folder: Path) -> None:

@@ -65,6 +65,11 @@ class Form:
         self.bound[parameter] = selector(_("Select a volume"))
         self.row(text, tip, self.bound[parameter])
 
+    def check(self, label: str, text: str, tip: str, parameter: str) -> None:
+        """A row for yes or no."""
+        self.bound[parameter] = qt.QCheckBox(text)
+        self.row(label, tip, self.bound[parameter])
+
     def names(self, settings: type, name: str, chosen: Callable[[str], None]) -> NameList:
         """A row for a setting whose choices are not known before."""
         info, names = info_of(settings, name), NameList(chosen)
@@ -74,6 +79,13 @@ class Form:
     def add(self, widget: Any) -> None:
         """A widget over the whole width."""
         self._layout.addRow(widget)
+
+    def note(self) -> Any:
+        """A line of text below a row, beside no label."""
+        label = qt.QLabel()
+        label.wordWrap = True
+        self._layout.addRow(qt.QLabel(), label)
+        return label
 
     def remove(self) -> None:
         """Let go of the scene."""

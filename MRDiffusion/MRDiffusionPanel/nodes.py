@@ -84,7 +84,7 @@ def add_results(
     for role, volume in read.items():
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
-        _mark(volume, role, provenance, measurements)
+        mark(volume, role, provenance, measurements)
         node = nodes[role] = scene.AddNode(volume)
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
@@ -114,6 +114,11 @@ def provenance_of(node: Any) -> dict[str, Any] | None:
     """What made a result, or None for other nodes."""
     text = node.GetAttribute(PROVENANCE)
     return None if text is None else json.loads(text)
+
+
+def measurements_of(node: Any) -> dict[str, Any]:
+    """What was measured while a result was made."""
+    return json.loads(node.GetAttribute(MEASUREMENTS) or "{}")
 
 
 def copy_display(source: Any, target: Any) -> None:
@@ -146,7 +151,8 @@ def first_input(scene: Any) -> Any:
     return None
 
 
-def _mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any]) -> None:
+def mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any]) -> None:
+    """Say on a node that it is synthetic, what it is, and what made it."""
     node.SetAttribute(SYNTHETIC, "1")
     node.SetAttribute(ROLE, role)
     node.SetAttribute(PROVENANCE, json.dumps(provenance))

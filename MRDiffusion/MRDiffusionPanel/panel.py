@@ -17,6 +17,7 @@ from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
 from . import dependencies, nodes, views
+from .difference import add_difference, comparable
 from .form import Form, align
 from .live_preview import LivePreview
 from .logic import Logic, State
@@ -108,6 +109,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.clicked.connect(self._on_apply)
         ui.cancelButton.clicked.connect(self._on_cancel)
         self.preview = LivePreview(ui.previewButton, self.logic, self._ready)
+        ui.differenceButton.clicked.connect(self._on_difference)
         ui.installButton.clicked.connect(self._on_install)
         self.logic.changed.connect(self._update)
         self.logic.changed.connect(self._start_next)
@@ -165,6 +167,7 @@ class Panel(VTKObservationMixin):
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
         for task, section in self.sections.items():
             offered = [pack for pack in self._installed if pack.task == task]
+            section.offer(offered)
             if offered and not getattr(self.parameters, section.parameter("pack")):
                 self._choose(section, offered[0])
 
@@ -224,6 +227,10 @@ class Panel(VTKObservationMixin):
             dependencies.install(self._missing)
         self.enter()
 
+    def _on_difference(self, *_arguments: Any) -> None:
+        result = self.logic.results["result"]
+        views.show_result(nodes.input_of(result), add_difference(result))
+
     def _show_results(self, results: dict[str, Any]) -> None:
         result = results.get("result")
         if result is not None:
@@ -278,8 +285,10 @@ class Panel(VTKObservationMixin):
         chosen = self.section.task
         for name, part in FOLDS.items():
             getattr(self.ui, part).collapsed = getattr(self.parameters, name)
+        with_pack = {pack.task for pack in self._installed}
         for task, button in self.taskButtons.items():
             button.checked = task == chosen
+            button.visible = task in with_pack or task == chosen or not with_pack
             for form in self._forms[task]:
                 form.widget.visible = task == chosen
         self.ui.sampleButton.visible = all((self._samples / name).is_file() for name in self.section.sample)
@@ -303,6 +312,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
         ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.installButton.visible = bool(self._missing)
+        ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []

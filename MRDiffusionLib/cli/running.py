@@ -37,7 +37,8 @@ def add_run_options(parser: argparse.ArgumentParser, settings_type: type, defaul
     """The settings, and what every run has."""
     add_settings(parser, settings_type)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result [default 0]")
-    parser.add_argument("--pack", default=default_pack, help=f"name of a pack or its folder [default {default_pack}]")
+    told = f" [default {default_pack}]" if default_pack else "; by default the shipped one"
+    parser.add_argument("--pack", default=default_pack, help=f"name of a pack or its folder{told}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps [default auto]")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto takes the faster one here")
     parser.add_argument("--batch", type=int, default=0, help="images computed together; 0 chooses [default 0]")
@@ -64,9 +65,19 @@ def add_settings(parser: argparse.ArgumentParser, settings_type: type) -> None:
             options["choices"] = [choice for choice, _ in info_of(settings_type, f.name).choices] or None
         elif kind is tuple:
             options |= {"type": int, "nargs": 2, "metavar": ("ROWS", "COLUMNS")}
+        elif f.default is None:
+            options |= {"type": number_or_auto, "metavar": "X"}
         else:
             options |= {"type": kind, "metavar": "N" if kind is int else "X"}
         group.add_argument(flag, dest=_PREFIX + f.name, default=argparse.SUPPRESS, **options)
+
+
+def number_or_auto(text: str) -> float | None:
+    """'0.5' to 0.5, 'auto' to None."""
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
 
 
 def number_of_role(text: str) -> tuple[str, float]:

@@ -43,14 +43,17 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser = add(
         "prepare",
         prepare,
-        "make a training archive of patients with several sequences",
-        "Slices of all sequences of all patients on one grid, as one .npz archive to train on.",
+        "make a training archive",
+        "Slices of all sequences of all patients on one grid, or pairs of high and low quality that are simulated of "
+        "clean slices, as one .npz archive to train on.",
     )
-    parser.add_argument("dataset", choices=("myops", "lesjak"), help="how FOLDER is laid out (docs/data.md)")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the data set as it is distributed")
+    parser.add_argument("dataset", choices=("myops", "lesjak", "pairs"), help="what FOLDER is (docs/data.md)")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the data set as it is distributed; pairs: slices")
     parser.add_argument("out", metavar="OUT", type=Path, help="the archive (.npz)")
     parser.add_argument("--matrix", type=_positive, default=128, help="rows and columns [default 128]")
     parser.add_argument("--pixel", type=_millimetres, metavar="MM", help="their size [default myops 1.4, lesjak 1.7]")
+    parser.add_argument("--misaligned", type=_share, default=0, help="pairs: share that is misaligned [default 0]")
+    parser.add_argument("--seed", type=_whole, default=0, help="pairs: of all that is random [default 0]")
 
     parser = add("train", train, "train a prior, or go on with a training run that was stopped")
     parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
@@ -104,6 +107,9 @@ def prepare(options: argparse.Namespace) -> None:
 
     if options.out.suffix != ".npz" or not options.out.parent.is_dir():
         raise StorageError(f"{options.out} cannot be written", "Give the name of an .npz file in a folder that exists")
+    if options.dataset == "pairs":
+        _prepare_pairs(options)
+        return
     if options.dataset == "myops":
         cases, sequences, pixel = told(myops.read_patients(options.folder)), myops.SEQUENCES, options.pixel or 1.4
         paired = pair(cases, tuple(sequences), options.matrix, pixel, normalisation=HEART)
@@ -121,6 +127,16 @@ def prepare(options: argparse.Namespace) -> None:
     write_paired(paired, options.out)
     slices, patients = len(paired.images), len(set(paired.patient.tolist()))
     print(f"wrote {options.out}: {slices} slices of {patients} patients, {', '.join(paired.sequences)}")
+
+
+def _prepare_pairs(options: argparse.Namespace) -> None:
+    from ..training.data import read_slices
+    from ..training.pairs import simulate_pairs, write_pairs
+
+    images, subject = read_slices(options.folder)
+    pairs = simulate_pairs(images, subject, seed=options.seed, misaligned=options.misaligned)
+    write_pairs(pairs, options.out)
+    print(f"wrote {options.out}: {len(pairs)} pairs of {len(set(subject.tolist()))} subjects, simulated acquisitions")
 
 
 def train(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -82,3 +82,15 @@ class Autoencoder(nn.Module):
         """Take mean and deviation of unscaled latents (N, latent_channels, h, w) as the scale."""
         self.mean.copy_(mu.mean((0, 2, 3)))
         self.std.copy_(mu.std((0, 2, 3)).clamp(min=1e-6))
+
+
+def one_by_one(network: Callable[[Tensor], Tensor], batch: Tensor, like: nn.Module) -> Tensor:
+    """A network on a batch, float32; on a CPU one by one, as `VDMUNet` does: the same alone and in a batch.
+
+    Args:
+        like: whose first weight has the type of the computation.
+    """
+    weight = next(like.parameters())
+    batch = batch.to(dtype=weight.dtype, memory_format=torch.channels_last)
+    parts = batch.split(1) if batch.device.type == "cpu" else [batch]
+    return torch.cat([network(part) for part in parts]).float()

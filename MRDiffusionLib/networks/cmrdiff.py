@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder
+from .autoencoder import Autoencoder, one_by_one
 from .conditional import ConditionalUNet
 from .features import feature_encoder
 from .translation import TranslationUNet
@@ -60,16 +59,9 @@ class CMRDiff(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, S, C, h, w) of images (B, S, H, W) in [-1, 1], float32."""
-        latents = self._each(self.autoencoder.encode, images.flatten(0, 1)[:, None])
+        latents = one_by_one(self.autoencoder.encode, images.flatten(0, 1)[:, None], self.unet.unet)
         return latents.unflatten(0, images.shape[:2])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, H, W) of latents (B, C, h, w), float32."""
-        return self._each(self.autoencoder.decode, latents)[:, 0]
-
-    def _each(self, network: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-        """A network on a batch; on a CPU one by one, as `VDMUNet` does: the same alone and in a batch."""
-        weight = self.unet.unet.conv_in.conv.weight
-        batch = batch.to(dtype=weight.dtype, memory_format=torch.channels_last)
-        parts = batch.split(1) if batch.device.type == "cpu" else [batch]
-        return torch.cat([network(part) for part in parts]).float()
+        return one_by_one(self.autoencoder.decode, latents, self.unet.unet)[:, 0]

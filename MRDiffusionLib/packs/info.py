@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
@@ -13,45 +12,17 @@ from typing import Any
 
 from ..errors import PackError
 from ..settings import ROLE, STARTS
+from .checks import choice, inner, pair, pattern, real, short, text, texts, whole
+from .networks import check_network, multiple_of
 
 FORMAT = 1
 INFO_FILE, WEIGHTS_FILE, CARD_FILE, LICENCE_FILE = "pack.json", "weights.safetensors", "README.md", "LICENSE"
-TASKS = ("superresolution", "regression", "synthesis")
+TASKS = ("superresolution", "regression", "synthesis", "degradation", "enhancement")
 PREDICTIONS = ("eps", "v", "x0")
 PATCH = 16
 """Side of the patches of `networks.features.PatchEncoder`."""
 PLANES = ("any", "axial", "coronal", "sagittal", "short axis")
 LARGEST_INFO = 1_000_000
-
-# Bounds that no sensible model reaches: they keep a hostile description from asking for all memory.
-_BOUNDS: dict[str, tuple[int, int]] = {
-    "channels": (1, 4096),
-    "num_res_blocks": (1, 16),
-    "image_channels": (1, 64),
-    "latent_channels": (1, 64),
-    "condition_channels": (0, 256),
-    "fourier_exponents": (-16, 16),
-    "fold": (1, 16),
-    "head_channels": (1, 4096),
-    "norm_groups": (1, 4096),
-    "matrix": (8, 4096),
-}
-_ONE, _LIST = "a whole number", "a list of 1 to 8 whole numbers"
-_UNET = {"channels": _LIST, "num_res_blocks": _LIST, "head_channels": _ONE, "norm_groups": _ONE}
-_VDM_UNET = {
-    **_UNET,
-    "image_channels": _ONE,
-    "condition_channels": _ONE,
-    "fourier_exponents": "a list of up to 8 whole numbers",
-    "fold": _ONE,
-}
-_CMRDIFF = {
-    "autoencoder": {"channels": _LIST, "latent_channels": _ONE, "num_res_blocks": _ONE, "norm_groups": _ONE},
-    "denoiser": {**_UNET, "fold": _ONE},
-    "features": {"channels": _ONE, "matrix": _LIST},
-    "regression": {**_UNET, "fold": _ONE},
-}
-"""Parts of a synthesis pack and their settings; the last two may be null."""
 
 _SCHEDULES: dict[str, tuple[str, ...]] = {
     "linear": ("gamma_min", "gamma_max"),
@@ -124,12 +95,7 @@ class PackInfo:
     @property
     def multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
-        if self.task == "synthesis":
-            denoiser = self.network["denoiser"]
-            levels = len(self.network["autoencoder"]["channels"]) + len(denoiser["channels"])
-            return int(denoiser["fold"] * 2 ** (levels - 2))
-        fold: int = self.network["fold"]
-        return fold << (len(self.network["channels"]) - 1)
+        return multiple_of(self.task, self.network)
 
     def unseen_pixel_sizes(self, pixel_mm: tuple[float, float]) -> list[int]:
         """The axes (0 rows, 1 columns) whose spacing is far from the training images' (`PIXEL_SIZE_TOLERANCE`)."""
@@ -173,20 +139,20 @@ def read_info(folder: str | Path) -> PackInfo:
 def info_from(values: Any, folder: Path) -> PackInfo:
     """A description from the content of pack.json. Raises PackError as `read_info`."""
     if not isinstance(values, dict):
-        raise PackError(f"pack {folder.name}: {INFO_FILE} holds no object but {_short(values)}", "Get the pack again")
+        raise PackError(f"pack {folder.name}: {INFO_FILE} holds no object but {short(values)}", "Get the pack again")
     if values.get("format") != FORMAT:
         raise PackError(
-            f"pack {folder.name}: format = {_short(values.get('format'))}, but this version reads format {FORMAT}",
+            f"pack {folder.name}: format = {short(values.get('format'))}, but this version reads format {FORMAT}",
             "Get the pack again, or update MRDiffusion",
         )
     _same_keys(folder.name, INFO_FILE, values, {"format", *_CHECKS})
     checked: dict[str, Any] = {}
     for key, check in _CHECKS.items():
         try:
-            checked[key] = check(values[key]) if key != "network" else _network(values[key], checked["task"])
+            checked[key] = check(values[key]) if key != "network" else check_network(values[key], checked["task"])
         except (ValueError, RecursionError) as error:
             raise PackError(
-                f"pack {folder.name}: {key} = {_short(values[key])} {error}",
+                f"pack {folder.name}: {key} = {short(values[key])} {error}",
                 f"Correct {INFO_FILE} or get the pack again",
             ) from error
     info = PackInfo(folder=folder, **checked)
@@ -206,11 +172,11 @@ def _check_synthesis(info: PackInfo) -> None:
     roles, features = info.roles, info.network["features"] or {}
     problem = ""
     if len(set(roles)) != len(roles) or len(roles) < 2:
-        problem = f"roles = {_short(list(roles))} are not two or more different names"
+        problem = f"roles = {short(list(roles))} are not two or more different names"
     elif set(roles) & set(STARTS):
-        problem = f"roles = {_short(list(roles))} name what a sampling starts from ({', '.join(STARTS)})"
+        problem = f"roles = {short(list(roles))} name what a sampling starts from ({', '.join(STARTS)})"
     elif any(not re.fullmatch(ROLE, role) for role in roles):
-        problem = f"roles = {_short(list(roles))} hold more than letters, digits, spaces and . + - _"
+        problem = f"roles = {short(list(roles))} hold more than letters, digits, spaces and . + - _"
     elif "matrix" in features and (features["matrix"] != list(info.matrix) or any(n % PATCH for n in info.matrix)):
         problem = (
             f"the features are of a matrix {features['matrix']}, not of {list(info.matrix)} in multiples of {PATCH}"
@@ -233,132 +199,18 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _same_keys(pack: str, where: str, values: dict[str, Any], known: set[str]) -> None:
     unknown, missing = set(values) - known, known - set(values)
     if unknown or missing:
-        what = f"unknown {_short(', '.join(sorted(unknown)))}" if unknown else f"no {', '.join(sorted(missing))}"
+        what = f"unknown {short(', '.join(sorted(unknown)))}" if unknown else f"no {', '.join(sorted(missing))}"
         raise PackError(f"pack {pack}: {where} has {what}", f"Its entries are {', '.join(sorted(known))}")
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"is not a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _real(low: float, high: float) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError("is not a finite number")
-        if not low <= value <= high:
-            raise ValueError(f"is outside {low:g} to {high:g}")
-        return float(value)
-
-    return check
-
-
-def _inner(key: str, value: Any, check: Callable[[Any], Any]) -> Any:
-    """Check one entry of an object; the error names it."""
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ValueError(f"has {key} = {_short(value)}, which {error}") from error
-
-
-def _text(longest: int) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or not value.strip() or len(value) > longest:
-            raise ValueError(f"is not a text of 1 to {longest} characters")
-        return value
-
-    return check
-
-
-def _pattern(pattern: str, words: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(f"is not {words}")
-        return value
-
-    return check
-
-
-def _choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"is unknown; known are {', '.join(choices)}")
-        return value
-
-    return check
-
-
-def _texts(longest: int) -> Callable[[Any], tuple[str, ...]]:
-    def check(value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or len(value) > 100:
-            raise ValueError("is not a list of up to 100 texts")
-        return tuple(_text(longest)(entry) for entry in value)
-
-    return check
-
-
-def _pair(value: Any) -> list[Any]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise ValueError("is not a list of two numbers (rows, columns)")
-    return value
-
-
 def _matrix(value: Any) -> tuple[int, int]:
-    rows, columns = map(_whole(8, 4096), _pair(value))
+    rows, columns = map(whole(8, 4096), pair(value))
     return rows, columns
 
 
 def _pixel_size(value: Any) -> tuple[float, float]:
-    rows, columns = map(_real(1e-3, 1e3), _pair(value))
+    rows, columns = map(real(1e-3, 1e3), pair(value))
     return rows, columns
-
-
-def _network(value: Any, task: str) -> dict[str, Any]:
-    """The settings of `VDMUNet`, or for the task synthesis those of `CMRDiff`."""
-    if task != "synthesis":
-        return _unet(value, _VDM_UNET)
-    if not isinstance(value, dict) or set(value) != set(_CMRDIFF):
-        raise ValueError(f"is not an object of {', '.join(_CMRDIFF)}")
-    checked: dict[str, Any] = {}
-    for part, known in _CMRDIFF.items():
-        if part == "features" and isinstance(value[part], dict) and "clip" in value[part]:
-            checked[part] = _inner(part, value[part], _clip)
-            continue
-        absent = value[part] is None and part in ("features", "regression")
-        checked[part] = None if absent else _inner(part, value[part], functools.partial(_unet, known=known))
-    return checked
-
-
-def _clip(value: dict[str, Any]) -> dict[str, Any]:
-    if set(value) != {"channels", "clip"}:
-        raise ValueError("is not an object of channels and clip")
-    return {"channels": _whole(*_BOUNDS["channels"])(value["channels"]), "clip": _text(4096)(value["clip"])}
-
-
-def _unet(value: Any, known: dict[str, str]) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(known):
-        raise ValueError(f"is not an object of {', '.join(known)}")
-    checked: dict[str, Any] = {}
-    for key, kind in known.items():
-        entry, check = value[key], _whole(*_BOUNDS[key])
-        if kind == _ONE:
-            checked[key] = _inner(key, entry, check)
-        elif not isinstance(entry, list) or len(entry) > 8 or (kind == _LIST and not entry):
-            raise ValueError(f"has {key} = {_short(entry)}, which is not {kind}")
-        else:
-            checked[key] = [_inner(key, number, check) for number in entry]
-    if "head_channels" in known and len(checked["channels"]) != len(checked["num_res_blocks"]):
-        raise ValueError("needs as many num_res_blocks as channels")
-    return checked
 
 
 def _schedule(value: Any) -> dict[str, Any]:
@@ -368,15 +220,15 @@ def _schedule(value: Any) -> dict[str, Any]:
     if set(value) != {"name", *known}:
         raise ValueError(f"needs the entries name, {', '.join(known)}")
     limits: dict[str, Callable[[Any], Any]] = {
-        "gamma_min": _real(-50, 50),
-        "gamma_max": _real(-50, 50),
-        "beta_min": _real(1e-8, 0.9),
-        "beta_max": _real(1e-8, 0.9),
-        "width": _whole(1, 65536),
-        "steps": _whole(2, 100_000),
-        "kind": _choice(("linear", "scaled_linear")),
+        "gamma_min": real(-50, 50),
+        "gamma_max": real(-50, 50),
+        "beta_min": real(1e-8, 0.9),
+        "beta_max": real(1e-8, 0.9),
+        "width": whole(1, 65536),
+        "steps": whole(2, 100_000),
+        "kind": choice(("linear", "scaled_linear")),
     }
-    checked = {"name": value["name"]} | {key: _inner(key, value[key], limits[key]) for key in known}
+    checked = {"name": value["name"]} | {key: inner(key, value[key], limits[key]) for key in known}
     if "gamma_min" in checked and checked["gamma_min"] >= checked["gamma_max"]:
         raise ValueError("needs gamma_min below gamma_max")
     return checked
@@ -385,17 +237,15 @@ def _schedule(value: Any) -> dict[str, Any]:
 def _normalisation(value: Any) -> dict[str, float]:
     if not isinstance(value, dict) or set(value) - {"within"} != {"percentile", "value"}:
         raise ValueError("is not an object of percentile, value and, if not 1, within")
-    limits = {"percentile": _real(1, 100), "value": _real(0.01, 1), "within": _real(0.1, 1)}
-    return {key: _inner(key, value[key], check) for key, check in limits.items() if key in value}
+    limits = {"percentile": real(1, 100), "value": real(0.01, 1), "within": real(0.1, 1)}
+    return {key: inner(key, value[key], check) for key, check in limits.items() if key in value}
 
 
 def _domain(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != {"plane", "median"} or not isinstance(value["median"], dict):
         raise ValueError("is not an object of plane and median")
-    limits = {
-        role: [_inner(role, limit, _real(0, 1)) for limit in _pair(pair)] for role, pair in value["median"].items()
-    }
-    return {"plane": _inner("plane", value["plane"], _choice(PLANES)), "median": limits}
+    limits = {role: [inner(role, limit, real(0, 1)) for limit in pair(ends)] for role, ends in value["median"].items()}
+    return {"plane": inner("plane", value["plane"], choice(PLANES)), "median": limits}
 
 
 def _json_object(value: Any) -> dict[str, Any]:
@@ -416,22 +266,22 @@ def _finite(value: Any) -> None:
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": _pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a name of up to 64 lower-case letters, digits, '.', '_' and '-'"),
-    "version": _pattern(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,31}", "a version such as 1.0"),
-    "title": _text(200),
-    "task": _choice(TASKS),
-    "roles": _texts(64),
+    "name": pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a name of up to 64 lower-case letters, digits, '.', '_' and '-'"),
+    "version": pattern(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,31}", "a version such as 1.0"),
+    "title": text(200),
+    "task": choice(TASKS),
+    "roles": texts(64),
     "matrix": _matrix,
     "pixel_size_mm": _pixel_size,
-    "prediction": _choice(PREDICTIONS),
-    "network": _json_object,  # checked by `_network`, which needs the task
+    "prediction": choice(PREDICTIONS),
+    "network": _json_object,  # checked by `check_network`, which needs the task
     "schedule": _schedule,
     "normalisation": _normalisation,
     "domain": _domain,
-    "training_data": _text(4000),
-    "licence": _text(200),
+    "training_data": text(4000),
+    "licence": text(200),
     "quality": _json_object,
-    "intended_use": _text(4000),
-    "limits": _texts(1000),
-    "weights_sha256": _pattern(r"[0-9a-f]{64}", "64 hexadecimal digits in lower case"),
+    "intended_use": text(4000),
+    "limits": texts(1000),
+    "weights_sha256": pattern(r"[0-9a-f]{64}", "64 hexadecimal digits in lower case"),
 }

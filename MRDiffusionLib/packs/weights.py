@@ -7,9 +7,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from ..diffusion.schedule import Schedule, schedule_from_dict
 from ..errors import PackError, StorageError
 from ..networks.cmrdiff import CMRDiff
+from ..networks.degrader import Degrader
+from ..networks.enhancer import Enhancer
 from ..networks.unet import VDMUNet
 from .info import CARD_FILE, FORMAT, INFO_FILE, LICENCE_FILE, WEIGHTS_FILE, PackInfo, info_from
 from .verify import AGAIN, LARGEST_WEIGHTS, check_file, check_sum, read_header
@@ -45,25 +47,38 @@ def load_network(
     Raises:
         PackError: as `verify_files` and `verify_pack`; a pack of another task.
     """
-    network, schedule = _loaded(info, device, dtype)
-    if not isinstance(network, VDMUNet):
-        raise PackError(f"pack {info.name} is for the task {info.task}", "Choose another pack, see `packs list`")
-    return network, schedule
+    return _loaded(VDMUNet, info, device, dtype)
 
 
 def load_cmrdiff(
     info: PackInfo, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[CMRDiff, Schedule]:
     """Build the networks and schedule of a synthesis pack; otherwise as `load_network`."""
-    network, schedule = _loaded(info, device, dtype)
-    if not isinstance(network, CMRDiff):
-        raise PackError(f"pack {info.name} is for the task {info.task}", "Choose another pack, see `packs list`")
-    return network, schedule
+    return _loaded(CMRDiff, info, device, dtype)
 
 
-def _loaded(info: PackInfo, device: torch.device | str, dtype: torch.dtype) -> tuple[VDMUNet | CMRDiff, Schedule]:
+def load_degrader(
+    info: PackInfo, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Degrader, Schedule]:
+    """Build the networks and schedule of a degradation pack; otherwise as `load_network`."""
+    return _loaded(Degrader, info, device, dtype)
+
+
+def load_enhancer(
+    info: PackInfo, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Enhancer, Schedule]:
+    """Build the network of an enhancement pack, and a schedule that it has no use for; otherwise as `load_network`."""
+    return _loaded(Enhancer, info, device, dtype)
+
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def _loaded(kind: type[N], info: PackInfo, device: torch.device | str, dtype: torch.dtype) -> tuple[N, Schedule]:
     network, schedule = _described(info)
     tensors = _checked_tensors(info, network, schedule)
+    if not isinstance(network, kind):
+        raise PackError(f"pack {info.name} is for the task {info.task}", "Choose another pack, see `packs list`")
     of_schedule = {n.removeprefix(SCHEDULE_PREFIX): t for n, t in tensors.items() if n.startswith(SCHEDULE_PREFIX)}
     of_network = {n: t for n, t in tensors.items() if not n.startswith(SCHEDULE_PREFIX)}
     # Assigned, not copied: the network stands on the meta device, so no random weights were drawn for nothing.
@@ -131,20 +146,41 @@ def write_pack(
     return _write_folder(folder, checked, data, texts, replace)
 
 
-def _described(info: PackInfo) -> tuple[VDMUNet | CMRDiff, Schedule]:
+def _described(info: PackInfo) -> tuple[nn.Module, Schedule]:
     """The network without weights (meta device) and the schedule of a description."""
     try:
         schedule = schedule_from_dict(info.schedule)
+        ends = {"gamma_min": schedule.gamma_min, "gamma_max": schedule.gamma_max}
         with torch.device("meta"):
-            ends: dict[str, Any] = {"gamma_min": schedule.gamma_min, "gamma_max": schedule.gamma_max}
-            network: VDMUNet | CMRDiff
-            if info.task == "synthesis":
-                network = CMRDiff(sequences=len(info.roles), **info.network, **ends)
-            else:
-                network = VDMUNet(**info.network, **ends)
+            return _BUILDERS[info.task](info, ends), schedule
     except (ValueError, RuntimeError, TypeError) as error:
         raise PackError(f"pack {info.name}: its network cannot be built ({error})", AGAIN) from error
-    return network, schedule
+
+
+def _vdm_unet(info: PackInfo, ends: dict[str, Any]) -> nn.Module:
+    return VDMUNet(**info.network, **ends)
+
+
+def _cmrdiff(info: PackInfo, ends: dict[str, Any]) -> nn.Module:
+    return CMRDiff(sequences=len(info.roles), **info.network, **ends)
+
+
+def _degrader(info: PackInfo, ends: dict[str, Any]) -> nn.Module:
+    return Degrader(info.network["autoencoder"], info.network["denoiser"], **ends)
+
+
+def _enhancer(info: PackInfo, _: dict[str, Any]) -> nn.Module:
+    return Enhancer(**info.network)
+
+
+_BUILDERS: dict[str, Callable[[PackInfo, dict[str, Any]], nn.Module]] = {
+    "superresolution": _vdm_unet,
+    "regression": _vdm_unet,
+    "synthesis": _cmrdiff,
+    "degradation": _degrader,
+    "enhancement": _enhancer,
+}
+"""Task to what builds its network, given the schedule's ends."""
 
 
 def _checked_tensors(info: PackInfo, network: nn.Module, schedule: nn.Module) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..request import Progress, Request, Result
-from . import superresolution, synthesis
+from . import degradation, enhancement, superresolution, synthesis
 from .models import PackCache
 
 OnProgress = Callable[[Progress], None]
@@ -36,8 +36,15 @@ def run(
         UserError: anything that the person can put right.
         diffusion.Cancelled: raised by `progress`.
     """
-    task = {"superresolution": superresolution.run, "synthesis": synthesis.run}[request.task]
-    return task(request, cache or PackCache(), progress, preview)
+    return _RUNS[request.task](request, cache or PackCache(), progress, preview)
+
+
+_RUNS = {
+    "superresolution": superresolution.run,
+    "synthesis": synthesis.run,
+    "degradation": degradation.run,
+    "enhancement": enhancement.run,
+}
 
 
 __all__ = ["OnPreview", "OnProgress", "PackCache", "run"]

@@ -112,6 +112,7 @@ def _request(low: Path, pack: str, steps: int) -> Request:
 def _runs(request: Request, progress: OnProgress | None) -> tuple[Result, Result]:
     """One sample a slice, then `SAMPLES`, the first of which is the same again."""
     cache = PackCache()
+    assert isinstance(request.settings, SuperResolutionSettings)
     several = request.resolved(settings=replace(request.settings, samples=SAMPLES))
     first, last = part(progress, 0, 2), part(progress, 1, 2)
     return run(request, cache=cache, progress=first), run(several, cache=cache, progress=last)

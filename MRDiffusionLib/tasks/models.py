@@ -12,9 +12,11 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser, static_clip
 from ..diffusion.schedule import Schedule
 from ..networks.cmrdiff import CMRDiff
+from ..networks.degrader import Degrader
+from ..networks.enhancer import Enhancer
 from ..networks.unet import VDMUNet
 from ..packs import PackInfo, find_pack
-from ..packs.weights import load_cmrdiff, load_network
+from ..packs.weights import load_cmrdiff, load_degrader, load_enhancer, load_network
 from .device import dtype_of
 
 
@@ -51,7 +53,31 @@ class Synthesiser:
     precision: str
 
 
-T = TypeVar("T", Model, Synthesiser)
+@dataclass(frozen=True)
+class DegraderModel:
+    """A degradation pack ready to run."""
+
+    info: PackInfo
+    network: Degrader
+    schedule: Schedule
+    device: torch.device
+    precision: str
+
+
+@dataclass(frozen=True)
+class EnhancerModel:
+    """An enhancement pack ready to run; its schedule has no use."""
+
+    info: PackInfo
+    network: Enhancer
+    schedule: Schedule
+    device: torch.device
+    precision: str
+
+
+AnyModel = Model | Synthesiser | DegraderModel | EnhancerModel
+
+T = TypeVar("T", Model, Synthesiser, DegraderModel, EnhancerModel)
 
 
 class PackCache:
@@ -61,7 +87,7 @@ class PackCache:
     """
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[object, ...], Model | Synthesiser] = {}
+        self._loaded: dict[tuple[object, ...], AnyModel] = {}
 
     def model(self, pack: str, device: torch.device, precision: str) -> Model:
         """A prior or a regression."""
@@ -70,6 +96,14 @@ class PackCache:
     def synthesiser(self, pack: str, device: torch.device, precision: str) -> Synthesiser:
         """A synthesis pack."""
         return self._get(Synthesiser, load_cmrdiff, pack, device, precision)
+
+    def degrader(self, pack: str, device: torch.device, precision: str) -> DegraderModel:
+        """A degradation pack."""
+        return self._get(DegraderModel, load_degrader, pack, device, precision)
+
+    def enhancer(self, pack: str, device: torch.device, precision: str) -> EnhancerModel:
+        """An enhancement pack."""
+        return self._get(EnhancerModel, load_enhancer, pack, device, precision)
 
     def _get(self, kind: type[T], load: Callable[..., Any], pack: str, device: torch.device, precision: str) -> T:
         info = find_pack(pack)

@@ -57,9 +57,8 @@ class AutoencoderJob:
         images, region, noise = images.to(device), region.to(device), noise.to(device)
         restored, mu, sigma = model(images, noise)
         mu, sigma = mu.float(), sigma.float()
-        # KL( N(mu, sigma^2) || N(0, 1) ), summed over the latent.
-        kl = 0.5 * (mu**2 + sigma**2 - 1 - 2 * sigma.clamp(min=1e-12).log()).flatten(1).sum(1)
-        return region_error(restored.float() - images, region, config.region_weight) + config.kl_weight * kl
+        error = region_error(restored.float() - images, region, config.region_weight)
+        return error + config.kl_weight * kl_term(mu, sigma)
 
     @torch.no_grad()
     def validate(self, average: nn.Module) -> dict[str, float]:
@@ -74,8 +73,8 @@ class AutoencoderJob:
             region = self.held_out.region.to(device)
             restored = torch.cat([average.decode(average.encode(part)).float() for part in images.split(16)])
             error = (restored - images).clamp(-2, 2)
-            scores[name] = _psnr(error.square().mean())
-            scores[f"{name} region"] = _psnr(error.square()[:, 0][region].mean())
+            scores[name] = psnr(error.square().mean())
+            scores[f"{name} region"] = psnr(error.square()[:, 0][region].mean())
             total += region_error(error, region, self.config.region_weight).mean().item()
         return {**scores, "total": total / len(self.sequences)}
 
@@ -104,5 +103,11 @@ def region_error(error: Tensor, region: Tensor, weight: float) -> Tensor:
     return (error.abs()[:, 0] * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
 
 
-def _psnr(mean_square: Tensor) -> float:
+def kl_term(mu: Tensor, sigma: Tensor) -> Tensor:
+    """`KL( N(mu, sigma^2) || N(0, 1) )`, summed over each latent, (B,)."""
+    return 0.5 * (mu**2 + sigma**2 - 1 - 2 * sigma.clamp(min=1e-12).log()).flatten(1).sum(1)
+
+
+def psnr(mean_square: Tensor) -> float:
+    """In dB, of images in [-1, 1]."""
     return 10 * math.log10(4 / max(mean_square.item(), 1e-12))

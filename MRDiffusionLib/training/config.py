@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, SettingError
-from ..settings import shown
+from ..settings import KINDS, shown
 from .vdm import NoiseLevels
 
 TASKS = ("prior", "regression")
 PAIRED_TASKS = ("autoencoder", "synthesis", "translation")
+QUALITY_TASKS = ("quality-autoencoder", "degrader", "enhancer")
 PREDICTIONS = ("v", "eps", "x0")
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -159,7 +160,7 @@ class TrainingConfig(RunConfig):
         _check_choice("task", self.task, TASKS)
         _check_choice("prediction", self.prediction, PREDICTIONS)
         self._check_loss()
-        self._check_subjects()
+        _check_subjects(self.train_subjects, self.validation_subjects)
         if not self.measured:
             raise SettingError("measured is empty", "Give one or more")
         for matrix in self.measured:
@@ -174,16 +175,6 @@ class TrainingConfig(RunConfig):
             raise SettingError(f"measured does not go with loss {self.loss}: the bound is of white noise", hint)
         if self.task == "prior" and self.loss == "v" and self.schedule.get("name") == "learned":
             raise SettingError("loss = 'v' does not train a learned schedule", "Use loss bound, or another schedule")
-
-    def _check_subjects(self) -> None:
-        for name in ("train_subjects", "validation_subjects"):
-            first, last = _check_pair(name, getattr(self, name), 0)
-            if first > last:
-                raise SettingError(f"{name} = {first} to {last} is empty", "Give the first and the last number")
-        (a, b), (c, d) = self.train_subjects, self.validation_subjects
-        if a <= d and c <= b:
-            hint = "Validate on subjects that the network has not seen"
-            raise SettingError(f"train_subjects {a} to {b} and validation_subjects {c} to {d} overlap", hint)
 
 
 @dataclass(frozen=True)
@@ -300,12 +291,68 @@ class PairedConfig(RunConfig):
             raise SettingError(f"drop = {shown(self.drop)} is not two probabilities")
 
 
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig(RunConfig):
+    """Training on pairs of high and low quality (`pairs.Pairs`): degrader, its autoencoder, enhancer.
+
+    Attributes:
+        task: 'quality-autoencoder'; 'degrader' (latent diffusion of the low-quality image, given a trained
+            autoencoder); 'enhancer' (the unrolled network from the low-quality image to the other).
+        data: archive of pairs.
+        train_subjects, validation_subjects: first and last number, inclusive; they must not overlap.
+        kinds: of degradation, some of the archive's.
+        start: checkpoint (.ckpt) of a run with the same network that gives the first weights; empty for none.
+        autoencoder: degrader: checkpoint (.ckpt) of its run.
+        noise_levels: degrader.
+        schedule: degrader: description for `diffusion.schedule_from_dict`.
+        kl_weight: autoencoder: of the Kullback-Leibler term.
+        teachers: enhancer: checkpoints (.ckpt) of enhancers whose outputs are soft targets, by kind.
+        distillation: enhancer: weight k of the soft targets, 0 to 1; 1 where the pair is misaligned.
+    """
+
+    train_subjects: tuple[int, int]
+    validation_subjects: tuple[int, int]
+    kinds: tuple[str, ...]
+    start: str = ""
+    autoencoder: str = ""
+    noise_levels: NoiseLevels = field(default_factory=lambda: NoiseLevels(mean=0.0, std=2.5, uniform_share=0.2))
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0})
+    kl_weight: float = 1e-6
+    teachers: dict[str, str] = field(default_factory=dict)
+    distillation: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("task", self.task, QUALITY_TASKS)
+        _check_subjects(self.train_subjects, self.validation_subjects)
+        if not self.kinds or len(set(self.kinds)) != len(self.kinds):
+            raise SettingError(f"kinds = {shown(self.kinds)} are not different kinds", f"Use {' or '.join(KINDS)}")
+        for kind in (*self.kinds, *self.teachers):
+            _check_choice("kinds", kind, KINDS)
+        if self.task == "degrader" and len(self.kinds) != 1:
+            raise SettingError(f"kinds = {shown(self.kinds)} are not one", "A degrader is of one kind")
+        if self.task == "degrader" and not is_checkpoint(self.autoencoder):
+            raise SettingError("autoencoder is missing", "Name the checkpoint of a run of the task quality-autoencoder")
+        for source in (self.start, *self.teachers.values()):
+            if source and not is_checkpoint(source):
+                raise SettingError(f"{shown(source)} is no checkpoint", "Name the best.ckpt of a run")
+        if self.schedule.get("name") == "learned":
+            raise SettingError("schedule = learned is not trained with this task", "Use linear, cosine or ddpm")
+        if not _is_number(self.kl_weight) or self.kl_weight < 0:
+            raise SettingError(f"kl_weight = {shown(self.kl_weight)} is not a number of 0 or more")
+        if not _is_number(self.distillation) or not 0 <= self.distillation <= 1:
+            raise SettingError(f"distillation = {shown(self.distillation)} is outside its range", "Give 0 to 1")
+
+
+AnyConfig = TrainingConfig | PairedConfig | QualityConfig
+
+
 def is_checkpoint(source: str) -> bool:
     """Whether weights come from a training run's checkpoint; else from a pack."""
     return source.endswith(".ckpt")
 
 
-def read_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig | PairedConfig:
+def read_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> AnyConfig:
     """Read a JSON configuration.
 
     Args:
@@ -329,10 +376,15 @@ def read_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> T
         raise SettingError(f"{path}: {error.message}", error.hint) from error
 
 
-def config_from(values: Any) -> TrainingConfig | PairedConfig:
+def config_from(values: Any) -> AnyConfig:
     """A configuration from JSON types; its task decides the kind. Raises SettingError."""
-    paired = isinstance(values, Mapping) and values.get("task") in PAIRED_TASKS
-    _check_names("the configuration", values, PairedConfig if paired else TrainingConfig)
+    task = values.get("task") if isinstance(values, Mapping) else None
+    kind: type[AnyConfig] = TrainingConfig
+    if task in PAIRED_TASKS:
+        kind = PairedConfig
+    elif task in QUALITY_TASKS:
+        kind = QualityConfig
+    _check_names("the configuration", values, kind)
     values = dict(values)
     values["phases"] = tuple(_phase_from(phase) for phase in _list("phases", values["phases"]))
     for name in ("name", "data"):
@@ -341,10 +393,10 @@ def config_from(values: Any) -> TrainingConfig | PairedConfig:
     for name in ("start", "autoencoder"):
         if not isinstance(values.get(name, ""), str):
             raise SettingError(f"{name} = {shown(values[name])} is not a text", "Name a pack, or leave it out")
-    for name in ("network", "schedule"):
+    for name in ("network", "schedule", "teachers"):
         if not isinstance(values.get(name, {}), dict):
             raise SettingError(f"{name} = {shown(values[name])} is not names with values")
-    return _paired_from(values) if paired else _training_from(values)
+    return _READERS[kind](values)
 
 
 def _training_from(values: dict[str, Any]) -> TrainingConfig:
@@ -368,6 +420,24 @@ def _paired_from(values: dict[str, Any]) -> PairedConfig:
     if not isinstance(values.get("features"), dict | None):
         raise SettingError(f"features = {shown(values['features'])} is not names with values", "Give null for none")
     return PairedConfig(**values)
+
+
+def _quality_from(values: dict[str, Any]) -> QualityConfig:
+    for name in ("train_subjects", "validation_subjects"):
+        values[name] = _check_pair(name, values[name], 0)
+    values["kinds"] = tuple(_list("kinds", values["kinds"]))
+    if "noise_levels" in values:
+        values["noise_levels"] = _noise_levels_from(values)
+    if not all(isinstance(source, str) for source in values.get("teachers", {}).values()):
+        raise SettingError(f"teachers = {shown(values['teachers'])} are not checkpoints by kind")
+    return QualityConfig(**values)
+
+
+_READERS: dict[type, Callable[[dict[str, Any]], AnyConfig]] = {
+    TrainingConfig: _training_from,
+    PairedConfig: _paired_from,
+    QualityConfig: _quality_from,
+}
 
 
 def _phase_from(values: Any) -> Phase:
@@ -402,6 +472,17 @@ def _check_names(what: str, values: Any, kind: type) -> None:
     if unknown or missing:
         problem = f"has the unknown setting {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
         raise SettingError(f"{what} {problem}", f"Known settings are {', '.join(known)}")
+
+
+def _check_subjects(train: Any, validation: Any) -> None:
+    for name, subjects in (("train_subjects", train), ("validation_subjects", validation)):
+        first, last = _check_pair(name, subjects, 0)
+        if first > last:
+            raise SettingError(f"{name} = {first} to {last} is empty", "Give the first and the last number")
+    (a, b), (c, d) = train, validation
+    if a <= d and c <= b:
+        hint = "Validate on subjects that the network has not seen"
+        raise SettingError(f"train_subjects {a} to {b} and validation_subjects {c} to {d} overlap", hint)
 
 
 def _is_number(value: object) -> bool:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..networks.unet import coordinates
+from .archive import read_archive
 
 
 def load_slices(path: str | Path, subjects: tuple[int, int]) -> Tensor:
@@ -27,12 +25,7 @@ def load_slices(path: str | Path, subjects: tuple[int, int]) -> Tensor:
     Raises:
         InputError: a file that is missing or no such archive, or has no slice of these subjects.
     """
-    images, subject = _arrays(path)
-    if images.dtype != np.uint8 or images.ndim != 3:
-        raise InputError(f"images in {path} is {images.dtype} {images.shape}", "It must be uint8 (N, H, W)")
-    if subject.shape != images.shape[:1] or subject.dtype.kind not in "iu":
-        hint = f"It must be {len(images)} whole numbers"
-        raise InputError(f"subject in {path} is {subject.dtype} {subject.shape}", hint)
+    images, subject = read_slices(path)
     chosen = images[(subject >= subjects[0]) & (subject <= subjects[1])]
     if not len(chosen):
         hint = f"It holds subjects {subject.min()} to {subject.max()}" if len(subject) else "It is empty"
@@ -40,23 +33,16 @@ def load_slices(path: str | Path, subjects: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(chosen))[:, None]
 
 
-def _arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    hint = "Give an .npz archive with the arrays images and subject"
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} is not an .npz archive", hint)
-        with archive:
-            missing = {"images", "subject"} - set(archive.files)
-            if missing:
-                raise InputError(f"{path} has no array {' or '.join(sorted(missing))}", hint)
-            return archive["images"], archive["subject"]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist", "The configuration names it: see `data`") from error
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error})", hint) from error
+def read_slices(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, H, W) and subjects (N,) of an archive. Raises InputError as `load_slices`."""
+    arrays = read_archive(path, ("images", "subject"), "Give an .npz archive with the arrays images and subject")
+    images, subject = arrays["images"], arrays["subject"]
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise InputError(f"images in {path} is {images.dtype} {images.shape}", "It must be uint8 (N, H, W)")
+    if subject.shape != images.shape[:1] or subject.dtype.kind not in "iu":
+        hint = f"It must be {len(images)} whole numbers"
+        raise InputError(f"subject in {path} is {subject.dtype} {subject.shape}", hint)
+    return images, subject
 
 
 def draw_batch(

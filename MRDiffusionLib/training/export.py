@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..diffusion.schedule import LinearSchedule, schedule_from_dict
 from ..errors import PackError
 from ..networks.unet import VDMUNet
 from ..packs import PackInfo, find_pack
+from ..packs.domain import SHOWN
 from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, load_cmrdiff, write_pack
-from .config import PairedConfig, TrainingConfig, is_checkpoint, read_config
+from .config import AnyConfig, PairedConfig, QualityConfig, TrainingConfig, is_checkpoint, read_config
 from .paired import read_paired
 from .paired_slices import split
+from .pairs import UNIT, read_pairs
 from .synthesis_job import trained_autoencoder
 
 TASKS = {"prior": "superresolution", "regression": "regression", "synthesis": "synthesis"}
@@ -38,7 +41,7 @@ _DENOISER = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups
 
 def pack_from_checkpoint(
     checkpoint: str | Path,
-    config: TrainingConfig | PairedConfig,
+    config: AnyConfig,
     out: str | Path,
     *,
     regression: str | Path | None = None,
@@ -73,6 +76,9 @@ def pack_from_checkpoint(
         decides, weights = _of_synthesis(checkpoint, config, regression, list(description.get("roles", [])))
         decides["normalisation"] = read_paired(config.data).normalisation
         decides["domain"] = {"plane": description["domain"]["plane"], "median": medians(config)}
+    elif isinstance(config, QualityConfig):
+        decides, weights = _of_quality(checkpoint)
+        decides["domain"] = {"plane": description["domain"]["plane"], "median": {"image": quality_medians(config)}}
     else:
         decides, weights = _of_run(config), averaged_weights(checkpoint)
     info = {"name": config.name, **description, **decides}
@@ -107,11 +113,22 @@ def medians(config: PairedConfig) -> dict[str, list[float]]:
     chosen, _ = split(sorted(set(paired.patient.tolist())), config)
     limits: dict[str, list[float]] = {}
     for slot, role in enumerate(paired.sequences):
-        levels = [paired.of([patient]).images[:, slot] / 255 for patient in chosen]
-        middles = [float(np.median(level[level > 0.05])) for level in levels]
-        margin = 0.1 * (max(middles) - min(middles))
-        limits[role] = [round(max(0.0, min(middles) - margin), 3), round(min(1.0, max(middles) + margin), 3)]
+        limits[role] = _limits(paired.of([patient]).images[:, slot] / 255 for patient in chosen)
     return limits
+
+
+def quality_medians(config: QualityConfig) -> list[float]:
+    """As `medians`, of what a degrader or an enhancer is given: over the training subjects, of all kinds and levels."""
+    pairs = read_pairs(config.data).of(config.train_subjects, config.kinds)
+    given = pairs.low if config.task == "enhancer" else pairs.high
+    return _limits(np.minimum(given[pairs.subject == subject] / UNIT, 1) for subject in np.unique(pairs.subject))
+
+
+def _limits(levels: Iterable[NDArray[np.float64]]) -> list[float]:
+    """Lowest and highest median of what volumes show, 20 % further apart."""
+    middles = [float(np.median(level[level > SHOWN])) for level in levels]
+    margin = 0.1 * (max(middles) - min(middles))
+    return [round(max(0.0, min(middles) - margin), 3), round(min(1.0, max(middles) + margin), 3)]
 
 
 def _checkpoint(path: str | Path) -> dict[str, Any]:
@@ -148,6 +165,21 @@ def _of_synthesis(
         weights |= {f"regression.{name}": value for name, value in of_regression.items()}
     decides = {"task": "synthesis", "prediction": "v", "network": network, "schedule": described["schedule"]}
     return decides, weights
+
+
+def _of_quality(checkpoint: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The entries of pack.json that a degrader's or an enhancer's run decides, and the weights."""
+    own = _checkpoint(checkpoint)
+    described = own.get("description", {})
+    weights = {name.removeprefix(_AVERAGE): value for name, value in own["ema"].items() if name.startswith(_AVERAGE)}
+    if described.get("task") == "enhancer":
+        schedule = LinearSchedule().to_dict()  # it has no use for one
+        network = described["network"]
+        return {"task": "enhancement", "prediction": "x0", "network": network, "schedule": schedule}, weights
+    if described.get("task") != "degrader":
+        raise PackError(f"{checkpoint} is of the task {described.get('task')}", "Give a degrader's or an enhancer's")
+    network = {"kind": described["kind"], "autoencoder": described["autoencoder"], "denoiser": described["network"]}
+    return {"task": "degradation", "prediction": "v", "network": network, "schedule": described["schedule"]}, weights
 
 
 def _trained_regression(source: str, roles: list[str]) -> tuple[dict[str, Any], Mapping[str, Tensor]]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .autoencoder_job import AutoencoderJob
-from .config import PairedConfig, RunConfig, TrainingConfig, is_checkpoint
+from .config import PairedConfig, QualityConfig, RunConfig, TrainingConfig, is_checkpoint
+from .degrader_job import DegraderJob
+from .enhancer_job import EnhancerJob
 from .job import Job
+from .quality_autoencoder_job import QualityAutoencoderJob
 from .slices_job import SlicesJob
 from .start import start_from_checkpoint, start_from_synthesis_pack
 from .synthesis_job import SynthesisJob
@@ -16,6 +19,12 @@ PAIRED: dict[str, Callable[[PairedConfig], Job]] = {
     "autoencoder": AutoencoderJob,
     "synthesis": SynthesisJob,
     "translation": TranslationJob,
+}
+
+QUALITY: dict[str, Callable[[QualityConfig], Job]] = {
+    "quality-autoencoder": QualityAutoencoderJob,
+    "degrader": DegraderJob,
+    "enhancer": EnhancerJob,
 }
 
 
@@ -28,6 +37,11 @@ def make_job(config: RunConfig, fresh: bool = True) -> Job:
     """
     if isinstance(config, TrainingConfig):
         return SlicesJob(config, fresh)
+    if isinstance(config, QualityConfig):
+        quality = QUALITY[config.task](config)
+        if config.start and fresh:
+            start_from_checkpoint(quality.model, config.start)
+        return quality
     assert isinstance(config, PairedConfig)
     job = PAIRED[config.task](config)
     if config.start and fresh:

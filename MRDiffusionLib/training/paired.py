@@ -7,11 +7,7 @@ scales a user's volume.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import secrets
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..errors import InputError, StorageError
+from ..errors import InputError
 from ..imaging.resample import grid_around, middle, position, resample, shown_middle
 from ..imaging.volume import Volume
 from ..packs.intensity import intensity_scale
+from .archive import read_archive, write_archive
 
 WHOLE = {"percentile": 99.5, "value": 0.9}
 """Scale of what fits into the field of view."""
 HEART = {"percentile": 95.0, "value": 0.65, "within": 0.5}
 """Scale of what lies in the middle, from blood, with room for scar: fat beside the coil would leave the heart dark."""
+
+_DESCRIPTION = ("sequences", "pixel_size_mm", "normalisation")
 
 
 @dataclass(frozen=True)
@@ -135,51 +134,37 @@ def pair(
 def read_paired(path: str | Path) -> Paired:
     """Read an archive. Raises InputError for a file that is missing or none."""
     hint = "Make it with `python -m MRDiffusionLib prepare`"
+    arrays = read_archive(path, ("images", "labels", "patient", "group", *_DESCRIPTION), hint)
+    sequences, pixel, scale = (arrays.pop(name) for name in _DESCRIPTION)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            paired = Paired(
-                archive["images"],
-                archive["labels"],
-                archive["patient"],
-                archive["group"],
-                tuple(archive["sequences"].tolist()),
-                float(archive["pixel_size_mm"]),
-                json.loads(str(archive["normalisation"])),
-            )
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist", hint) from error
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        paired = Paired(
+            **arrays,
+            sequences=tuple(sequences.tolist()),
+            pixel_size_mm=float(pixel),
+            normalisation=json.loads(str(scale)),
+        )
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error})", hint) from error
-    count, sequences = len(paired.patient), len(paired.sequences)
-    fits = paired.images.ndim == 4 and paired.images.shape[:2] == (count, sequences)
+    count, slots = len(paired.patient), len(paired.sequences)
+    fits = paired.images.ndim == 4 and paired.images.shape[:2] == (count, slots)
     if paired.images.dtype != np.uint8 or not fits or paired.labels.shape != (count, *paired.images.shape[2:]):
         shapes = f"images {paired.images.dtype} {paired.images.shape}, labels {paired.labels.shape}"
-        raise InputError(f"{path} holds {shapes} for {count} slices of {sequences} sequences", hint)
+        raise InputError(f"{path} holds {shapes} for {count} slices of {slots} sequences", hint)
     return paired
 
 
 def write_paired(paired: Paired, path: str | Path) -> None:
     """Write an archive (`.npz`): beside its place, then moved there when it is complete. Raises StorageError."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                images=paired.images,
-                labels=paired.labels,
-                patient=paired.patient,
-                group=paired.group,
-                sequences=np.array(paired.sequences),
-                pixel_size_mm=np.array(paired.pixel_size_mm),
-                normalisation=np.array(json.dumps(paired.normalisation)),
-            )
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror})", "Choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_archive(
+        path,
+        images=paired.images,
+        labels=paired.labels,
+        patient=paired.patient,
+        group=paired.group,
+        sequences=np.array(paired.sequences),
+        pixel_size_mm=np.array(paired.pixel_size_mm),
+        normalisation=np.array(json.dumps(paired.normalisation)),
+    )
 
 
 def _centre(case: Case) -> NDArray[np.float64]:

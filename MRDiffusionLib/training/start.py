@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,14 +83,47 @@ def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
         InputError: a file that is missing or no checkpoint.
         SettingError: the checkpoint of another network.
     """
+    _, weights = averaged(checkpoint)
+    _load(model, weights, f"{checkpoint} is of another network", "Use its network")
+
+
+def averaged(checkpoint: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the weights of a run's checkpoint mean (`job.Job.description`), and their moving average.
+
+    Raises:
+        InputError: a file that is missing or no checkpoint.
+    """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state, description = loaded["ema"], dict(loaded.get("description", {}))
     except Exception as error:  # torch.load raises nearly any type for a damaged file
         raise InputError(
             f"{checkpoint} cannot be read ({error!r:.200})", "Name a checkpoint of a training run"
         ) from error
-    weights = {name.removeprefix("module."): value for name, value in state.items() if name.startswith("module.")}
-    _load(model, weights, f"{checkpoint} is of another network", "Use its network")
+    beginning = "module."
+    return description, {n.removeprefix(beginning): v for n, v in state.items() if n.startswith(beginning)}
+
+
+def trained(checkpoint: str, task: str, kind: type[nn.Module]) -> nn.Module:
+    """The averaged network of a run of a task, ready to predict, without gradients.
+
+    Args:
+        kind: takes the settings in the checkpoint's description.
+
+    Raises:
+        InputError: a file that is missing or no checkpoint of the task.
+    """
+    description, weights = averaged(checkpoint)
+    hint = f"Train it first (task {task}), and name its best.ckpt"
+    if description.get("task") != task:
+        raise InputError(f"{checkpoint} is of the task {description.get('task')}", hint)
+    try:
+        network = kind(**description["network"])
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{checkpoint} cannot be used ({error!s:.200})", hint) from error
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], problem: str, hint: str) -> None:

@@ -13,7 +13,7 @@ from ..diffusion.denoiser import Denoiser, per_sample
 from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import alpha, schedule_from_dict, sigma
-from ..errors import InputError, SettingError
+from ..errors import SettingError
 from ..networks.autoencoder import Autoencoder
 from ..networks.conditional import ConditionalUNet
 from ..networks.features import feature_encoder
@@ -23,6 +23,7 @@ from .config import Heatmap, PairedConfig, is_checkpoint
 from .heatmap import heat, weighted_error
 from .paired_slices import Slices, augmented, check_whole, drawn_roles, from_grey, load_split
 from .share import Share
+from .start import trained
 from .vdm import low_discrepancy
 
 POOL_NOISE, VALIDATION_NOISE, PICTURE_NOISE = 2**23, 2**21, 2**22
@@ -247,25 +248,13 @@ def trained_autoencoder(source: str) -> Autoencoder:
         InputError: a checkpoint that is missing or another one's.
         PackError: a pack that is missing or damaged.
     """
-    autoencoder = _of_checkpoint(source) if is_checkpoint(source) else load_cmrdiff(find_pack(source))[0].autoencoder
+    if is_checkpoint(source):
+        network = trained(source, "autoencoder", Autoencoder)
+        assert isinstance(network, Autoencoder)
+        return network
+    autoencoder = load_cmrdiff(find_pack(source))[0].autoencoder
     autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return autoencoder.eval().requires_grad_(False)
-
-
-def _of_checkpoint(checkpoint: str) -> Autoencoder:
-    hint = "Train it first (task autoencoder), and name its best.ckpt"
-    try:
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if loaded["description"]["task"] != "autoencoder":
-            raise InputError(f"{checkpoint} is no autoencoder's", hint)
-        autoencoder = Autoencoder(**loaded["description"]["network"])
-        state = {k.removeprefix("module."): v for k, v in loaded["ema"].items() if k.startswith("module.")}
-        autoencoder.load_state_dict(state)
-    except InputError:
-        raise
-    except Exception as error:  # torch.load raises nearly any type for a damaged file
-        raise InputError(f"{checkpoint} cannot be read ({error!r:.200})", hint) from error
-    return autoencoder
 
 
 class _Bound:

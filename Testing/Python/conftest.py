@@ -149,3 +149,60 @@ def tiny_synthesis_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packs") / "tiny"
     write_pack(folder, info, network.state_dict(), "card", "licence")
     return folder
+
+
+def _random_pack(folder: Path, task: str, network: object, described: dict[str, object]) -> Path:
+    """A pack of one image of 32x32 pixels of 1 mm, in which every weight is random."""
+    import torch
+
+    from MRDiffusionLib.packs.weights import write_pack
+
+    assert isinstance(network, torch.nn.Module)
+    torch.manual_seed(0)
+    for parameter in network.parameters():  # MONAI begins some of them at zero, and a condition would not matter
+        torch.nn.init.normal_(parameter, std=0.1)
+    info = {
+        "name": folder.name,
+        "version": "0",
+        "title": "random weights",
+        "task": task,
+        "roles": ["image"],
+        "matrix": [32, 32],
+        "pixel_size_mm": [1.0, 1.0],
+        "prediction": "v",
+        "network": described,
+        "schedule": {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0},
+        "normalisation": {"percentile": 99.5, "value": 0.9},
+        "domain": {"plane": "axial", "median": {"image": [0.2, 0.8]}},
+        "training_data": "none",
+        "licence": "CC0-1.0",
+        "quality": {},
+        "intended_use": "tests",
+        "limits": [],
+    }
+    write_pack(folder, info, network.state_dict(), "card", "licence")
+    return folder
+
+
+_FOLDED = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4, "fold": 2}
+
+
+@pytest.fixture(scope="session")
+def tiny_degrader_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A degradation pack of the kind noise with random weights."""
+    from MRDiffusionLib.networks.degrader import Degrader
+
+    autoencoder = {"channels": [8, 8], "latent_channels": 2, "num_res_blocks": 1, "norm_groups": 4}
+    network = Degrader(autoencoder, _FOLDED, gamma_min=-12.0, gamma_max=6.0)
+    described = {"kind": "noise", "autoencoder": autoencoder, "denoiser": _FOLDED}
+    return _random_pack(tmp_path_factory.mktemp("packs") / "tiny-degrader", "degradation", network, described)
+
+
+@pytest.fixture(scope="session")
+def tiny_enhancer_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An enhancement pack of both kinds with random weights."""
+    from MRDiffusionLib.networks.enhancer import Enhancer
+
+    described = {"kinds": ["noise", "blur"], "iterations": 2, "unet": _FOLDED, "estimator": [4, 8]}
+    network = Enhancer(**described)  # type: ignore[arg-type]
+    return _random_pack(tmp_path_factory.mktemp("packs") / "tiny-enhancer", "enhancement", network, described)

@@ -34,6 +34,7 @@ def make_panel(command: list[str], grace_ms: int = 20000) -> Any:
 
     packs = [pack_info(name) for name in ("quick", "slow", "error", "crash", "hang")]
     packs += [synthesis_pack("cardiac"), synthesis_pack("slow-cardiac"), synthesis_pack("brain", ("T1", "T2", "FLAIR"))]
+    packs += [quality_pack("noisy", kind="noise"), quality_pack("fast", kind="blur"), quality_pack("better")]
     logic = Logic(WorkerProcess(command, grace_ms))
     return panel_module().Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", logic, lambda: packs)
 
@@ -69,6 +70,13 @@ def synthesis_pack(name: str, roles: tuple[str, ...] = ("bSSFP", "T2", "LGE"), *
     training = "real bSSFP; T2 and LGE are simulated" if "LGE" in roles else "brains"
     described = {"task": "synthesis", "roles": roles, "network": {"regression": {}}, "training_data": training}
     return pack_info(name, **{**described, **values})
+
+
+def quality_pack(name: str, kind: str = "", **values: Any) -> PackInfo:
+    """A description for tests: a degrader of a kind, or an enhancer of both."""
+    task, network = ("degradation", {"kind": kind}) if kind else ("enhancement", {"kinds": ["noise", "blur"]})
+    domain = {"plane": "axial", "median": {}}
+    return pack_info(name, **{"task": task, "roles": ("image",), "network": network, "domain": domain, **values})
 
 
 def add_volume(name: str = "low", size: tuple[int, int, int] = (3, 8, 8), spacing: float = 2.0) -> Any:

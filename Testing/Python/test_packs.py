@@ -29,7 +29,8 @@ from MRDiffusionLib.networks.features import PatchEncoder
 from MRDiffusionLib.networks.translation import TranslationUNet
 from MRDiffusionLib.networks.unet import VDMUNet
 from MRDiffusionLib.packs import find_pack, list_packs, read_info, scan_packs, verify, verify_files, verify_pack
-from MRDiffusionLib.packs.info import _CMRDIFF, _SCHEDULES, _VDM_UNET
+from MRDiffusionLib.packs.info import _SCHEDULES
+from MRDiffusionLib.packs.networks import _CMRDIFF, _VDM_UNET
 from MRDiffusionLib.packs.weights import load_network, write_pack
 
 NETWORK = {

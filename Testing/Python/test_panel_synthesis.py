@@ -58,7 +58,7 @@ def test_one_panel_shows_the_rows_of_the_chosen_task(panel: Any) -> None:
         for name, forms in panel._forms.items():
             assert forms[0].widget.visible == (name == task)
     titles = [panel.taskButtons[section.task].text for section in SECTIONS]
-    assert titles == ["Synthesize", "Super-resolve"]
+    assert titles == ["Synthesize", "Super-resolve", "Degrade", "Enhance"]
 
 
 def test_each_task_offers_its_own_models(panel: Any) -> None:

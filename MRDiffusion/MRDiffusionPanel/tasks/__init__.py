@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from .degradation import DegradationSection
+from .enhancement import EnhancementSection
 from .section import Section
 from .superresolution import SuperResolutionSection
 from .synthesis import SynthesisSection
 
-SECTIONS: tuple[type[Section], ...] = (SynthesisSection, SuperResolutionSection)
+SECTIONS: tuple[type[Section], ...] = (
+    SynthesisSection,
+    SuperResolutionSection,
+    DegradationSection,
+    EnhancementSection,
+)
 """In the order of the buttons."""

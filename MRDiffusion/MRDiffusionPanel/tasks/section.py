@@ -95,6 +95,9 @@ class Section(ABC):
     def on_pack(self, parameters: Any, pack: PackInfo) -> None:  # noqa: B027
         """A person has chosen a pack."""
 
+    def offer(self, packs: list[PackInfo]) -> None:  # noqa: B027
+        """The packs of this task that are installed."""
+
     def suggest(self, parameters: Any, scene: Any) -> None:  # noqa: B027
         """A person comes to this task: choose what is obvious."""
 

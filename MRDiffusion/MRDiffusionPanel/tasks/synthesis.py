@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import slicer.util
 
 from MRDiffusionLib.packs import PackInfo
-from MRDiffusionLib.packs.domain import grid_warnings, intensity_warnings, plane_warnings
+from MRDiffusionLib.packs.domain import grid_warnings, plane_warnings
 from MRDiffusionLib.settings import SynthesisSettings, info_of, settings_from
 
 from .. import grids, nodes, roles
+from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
 from ..text import _
 from .section import Section, Stored
@@ -204,20 +205,6 @@ class SynthesisSection(Section):
 
     def _on_start(self, name: str) -> None:
         self._current().synthesisStart = name
-
-
-def brightness_warnings(role: str, volume: Any, pack: PackInfo) -> tuple[str, ...]:
-    """A sentence where a volume is not as bright as what the pack has seen; computed once while its voxels stay."""
-    key = (volume.GetID(), volume.GetImageData().GetMTime(), volume.GetSpacing(), role, pack.name, pack.weights_sha256)
-    if key not in _brightness:
-        while len(_brightness) >= REMEMBERED:
-            _brightness.pop(next(iter(_brightness)))
-        _brightness[key] = tuple(intensity_warnings(role, grids.middle(volume, pack.field_of_view_mm), pack))
-    return _brightness[key]
-
-
-_brightness: dict[tuple[Any, ...], tuple[str, ...]] = {}
-REMEMBERED = 32
 
 
 def wanted(parameters: Any, pack: PackInfo | None) -> str:

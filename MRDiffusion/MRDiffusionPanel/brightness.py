@@ -1,0 +1,24 @@
+"""Whether a volume is as bright as what a pack has seen, looked at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from MRDiffusionLib.packs import PackInfo
+from MRDiffusionLib.packs.domain import intensity_warnings
+
+from . import grids
+
+
+def brightness_warnings(role: str, volume: Any, pack: PackInfo) -> tuple[str, ...]:
+    """A sentence where a volume is not as bright as what the pack has seen; computed once while its voxels stay."""
+    key = (volume.GetID(), volume.GetImageData().GetMTime(), volume.GetSpacing(), role, pack.name, pack.weights_sha256)
+    if key not in _brightness:
+        while len(_brightness) >= REMEMBERED:
+            _brightness.pop(next(iter(_brightness)))
+        _brightness[key] = tuple(intensity_warnings(role, grids.middle(volume, pack.field_of_view_mm), pack))
+    return _brightness[key]
+
+
+_brightness: dict[tuple[Any, ...], tuple[str, ...]] = {}
+REMEMBERED = 32

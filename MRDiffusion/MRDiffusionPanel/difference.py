@@ -1,0 +1,40 @@
+"""What a run has changed: its result less its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer.util
+
+from . import grids, nodes
+
+SAME_KIND = ("degradation", "enhancement")
+"""Tasks whose result is its input with other intensities."""
+
+
+def comparable(result: Any) -> bool:
+    """Whether a result has its input, on the same grid, beside it."""
+    if result is None or result.GetScene() is None:
+        return False
+    given, provenance = nodes.input_of(result), nodes.provenance_of(result) or {}
+    return provenance["request"]["task"] in SAME_KIND and given is not None and grids.same(given, result)
+
+
+def add_difference(result: Any) -> Any:
+    """The result less its input as a new node beside it, grey where they agree. `comparable` must hold."""
+    scene, given = result.GetScene(), nodes.input_of(result)
+    values = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(given).astype(np.float32)
+    name = result.GetName().replace(nodes.WORD, f"{nodes.WORD} difference,", 1)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.CopyOrientation(result)
+    slicer.util.updateVolumeFromArray(node, values)
+    nodes.mark(node, "difference", nodes.provenance_of(result) or {}, nodes.measurements_of(result))
+    node.AddNodeReferenceID(nodes.INPUT_REFERENCE, given.GetID())
+    node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
+    nodes.file_in_folder(scene, node, given)
+    return node

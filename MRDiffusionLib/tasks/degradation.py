@@ -1,0 +1,101 @@
+"""The degrader: a low-quality acquisition of an image at a chosen level, slice by slice, by latent diffusion.
+
+Seed 000 (Zhou, Chamberlain, "Improved deep learning MR image enhancement with synthetic images", ISMRM 2024, 2246).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.noise import SampleNoise, stream_seed
+from ..diffusion.samplers import Step, sample, step_gammas
+from ..errors import PackError
+from ..imaging.volume import Volume
+from ..request import Request, Result
+from ..settings import DegradationSettings
+from .device import faster_precision, resolve_device
+from .image import ROLE, Image, read_image
+from .models import DegraderModel, PackCache
+from .provenance import provenance
+from .slicewise import Clock, chunks, default_batch, slice_numbers
+
+if TYPE_CHECKING:
+    from . import OnPreview, OnProgress
+
+
+def run(request: Request, cache: PackCache, progress: OnProgress | None, preview: OnPreview | None) -> Result:
+    """Run a degradation request; see `tasks.run`."""
+    started = time.monotonic()
+    settings = request.settings
+    assert isinstance(settings, DegradationSettings)
+    device = resolve_device(request.device)
+    precision = faster_precision(device) if request.precision == "auto" else request.precision
+    model = cache.degrader(request.pack, device, precision)
+    if model.info.network["kind"] != settings.kind:
+        hint = "Choose its kind, or another pack: python -m MRDiffusionLib packs list"
+        raise PackError(f"pack {model.info.name} degrades by {model.info.network['kind']}, not {settings.kind}", hint)
+    image = read_image(request.inputs[ROLE], model.info)
+    request = request.resolved(
+        device=str(device),
+        precision=precision,
+        batch=request.batch or default_batch(device),
+        slices=None if request.slices is None else slice_numbers(request.slices, len(image.array)),
+    )
+    geometry = image.geometry if request.slices is None else image.geometry.part(request.slices)
+    return Result(
+        volumes={"result": Volume(degrade(image, model, request, progress), geometry)},
+        measurements={"seconds": time.monotonic() - started},
+        provenance=provenance(request, model.info, {ROLE: (image.sha256, image.geometry)}),
+        warnings=image.warnings,
+    )
+
+
+def degrade(
+    image: Image, model: DegraderModel, request: Request, progress: OnProgress | None = None
+) -> NDArray[np.float32]:
+    """Degraded slices (slices, rows, columns) in the image's units, in the memory of one batch.
+
+    Args:
+        request: resolved: `batch` is a number.
+    """
+    settings = request.settings
+    assert isinstance(settings, DegradationSettings)
+    numbers = list(range(len(image.array))) if request.slices is None else list(request.slices)
+    if settings.level == 0:
+        return image.array[numbers]
+    made = np.zeros((len(numbers), *image.array.shape[1:]), np.float32)
+    clock = Clock(len(numbers), 1, settings.steps, progress)
+    for chunk in chunks(list(range(len(numbers))), 1, request.batch):
+        images = sample_slices(image, [numbers[i] for i in chunk], model, request, clock)
+        made[chunk] = image.intensities(images)
+    return made
+
+
+def sample_slices(image: Image, numbers: list[int], model: DegraderModel, request: Request, clock: Clock) -> Tensor:
+    """Padded low-quality slices (B, 1, H, W) in [-1, 1] and above; the slices' numbers seed the noise."""
+    settings, network = request.settings, model.network
+    assert isinstance(settings, DegradationSettings)
+    position = image.position(network.autoencoder.factor, model.device)
+
+    def step(state: Step) -> None:
+        clock.step(len(state.x0))
+
+    with torch.no_grad():
+        clean = network.encode(image.slices(numbers, model.device))
+        level = clean.new_full((len(clean),), settings.level)
+
+        def predict(z: Tensor, gamma: Tensor) -> Tensor:
+            prediction: Tensor = network(z, gamma, clean, level, position)
+            return prediction.float()
+
+        draw = SampleNoise([stream_seed(request.seed, n, 0) for n in numbers], clean.shape[1:], model.device)
+        denoiser = Denoiser(predict, model.info.prediction)
+        gammas = step_gammas(model.schedule, settings.steps)
+        return network.decode(sample(denoiser, draw(), gammas, draw, "ddim", 0.0, None, step))

@@ -1,0 +1,239 @@
+"""Degrading and enhancing end to end with packs of random weights: what must hold whatever the network predicts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from MRDiffusionLib import tasks
+from MRDiffusionLib.errors import InputError, PackError, SettingError
+from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
+from MRDiffusionLib.networks.enhancer import Enhancer, LevelEstimator, low_pass
+from MRDiffusionLib.networks.unet import coordinates
+from MRDiffusionLib.packs import read_info
+from MRDiffusionLib.physics.fourier import fft2c
+from MRDiffusionLib.request import Request, request_from_provenance
+from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
+from MRDiffusionLib.tasks.image import read_image
+
+STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+OBLIQUE = (0.6, 0.0, 0.8, 0.0, 1.0, 0.0, -0.8, 0.0, 0.6)
+LEFT_HANDED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture(params=["degradation", "enhancement"])
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(tiny_degrader_pack: Path, tiny_enhancer_pack: Path, tmp_path: Path):
+    """Writes a volume and gives a request for it."""
+
+    def build(
+        task: str,
+        size: tuple[int, int, int] = (3, 36, 40),
+        spacing: tuple[float, float, float] = (1.0, 1.0, 4.0),
+        direction: tuple[float, ...] = STRAIGHT,
+        factor: float = 1.0,
+        array: np.ndarray | None = None,
+        seed: int = 0,
+        **settings: object,
+    ) -> Request:
+        path = tmp_path / "image.nii.gz"
+        if array is None:
+            rng = np.random.default_rng(1)
+            y, x = np.mgrid[: size[1], : size[2]]
+            disc = np.hypot(y - size[1] / 2, x - size[2] / 2) < min(size[1:]) / 3
+            array = disc * rng.uniform(40, 100, size)
+        geometry = Geometry(tuple(array.shape[::-1]), spacing, (-30.0, 12.0, 5.0), direction)
+        write_volume(Volume((factor * array).astype(np.float32), geometry), path)
+        inputs = {"image": str(path)}
+        if task == "degradation":
+            chosen = DegradationSettings(**{"steps": 3, **settings})
+            return Request(task, str(tiny_degrader_pack), inputs, chosen, seed, precision="fp32")
+        chosen = EnhancementSettings(**{"level": 0.5, **settings})
+        return Request(task, str(tiny_enhancer_pack), inputs, chosen, seed, precision="fp32")
+
+    return build
+
+
+@pytest.mark.parametrize("direction", [STRAIGHT, OBLIQUE, LEFT_HANDED])
+@pytest.mark.parametrize("size", [(2, 32, 32), (1, 37, 30), (3, 16, 41)])
+def test_the_result_has_the_grid_of_the_image(make, task, size, direction):
+    request = make(task, size, (0.9, 1.3, 4.0), direction)
+    made, given = tasks.run(request).volumes["result"], read_volume(request.inputs["image"])
+    assert made.geometry == given.geometry and made.array.shape == size
+    assert np.isfinite(made.array).all() and made.array.min() >= 0 and not np.array_equal(made.array, given.array)
+
+
+def test_level_0_gives_the_image_back(make, task):
+    request = make(task, level=0.0)
+    assert np.array_equal(tasks.run(request).volumes["result"].array, read_volume(request.inputs["image"]).array)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 300.0])
+def test_intensities_are_the_image_s(make, task, factor):
+    one, other = (tasks.run(make(task, factor=f)).volumes["result"].array for f in (1.0, factor))
+    assert np.allclose(other, factor * one, rtol=1e-3, atol=1e-3 * factor)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_slice_alone_is_the_slice_of_the_volume(make, task, batch):
+    whole = tasks.run(replace(make(task), batch=4)).volumes["result"]
+    alone = tasks.run(replace(make(task), slices=(1,), batch=batch)).volumes["result"]
+    assert np.array_equal(whole.array[1], alone.array[0])
+    assert np.allclose(whole.geometry.affine() @ [3, 4, 1, 1], alone.geometry.affine() @ [3, 4, 0, 1])
+
+
+def test_a_run_is_made_again_from_its_provenance_bit_by_bit(make, task):
+    first = tasks.run(make(task))
+    again = tasks.run(request_from_provenance(json.dumps(first.provenance)))
+    assert np.array_equal(first.volumes["result"].array, again.volumes["result"].array)
+
+
+def test_seeds_give_their_own_noise(make):
+    one, other = (tasks.run(make("degradation", seed=seed)).volumes["result"].array for seed in (1, 2))
+    assert not np.allclose(one, other)
+
+
+def test_the_level_matters(make, task):
+    one, other = (tasks.run(make(task, level=level)).volumes["result"].array for level in (0.2, 0.9))
+    assert not np.allclose(one, other)
+
+
+def test_the_kind_matters_to_the_enhancer(make):
+    one, other = (tasks.run(make("enhancement", kind=kind)).volumes["result"].array for kind in ("noise", "blur"))
+    assert not np.allclose(one, other)
+
+
+def test_an_estimated_level_is_written_down(make):
+    result = tasks.run(make("enhancement", level=None))
+    level = result.provenance["request"]["settings"]["level"]
+    assert 0 < level < 1 and result.measurements["level"] == level
+    assert result.warnings[0] == f"The level was estimated from the image: {level:.2f}."
+
+
+def test_empty_slices_stay_empty_when_enhanced(make):
+    array = np.random.default_rng(0).uniform(1, 9, (3, 32, 32))
+    array[1] = 0
+    made = tasks.run(make("enhancement", array=array)).volumes["result"].array
+    assert not made[1].any() and made[0].any() and made[2].any()
+
+
+def test_progress_counts_every_step(make, task):
+    seen = []
+    tasks.run(replace(make(task), batch=1), progress=seen.append)
+    assert (seen[-1].slice, seen[-1].slices) == (3, 3)
+    assert len(seen) == 3 * (3 if task == "degradation" else 1)
+
+
+# What is refused, and what is told.
+
+
+def test_another_kind_than_the_pack_s_is_refused(make):
+    with pytest.raises(PackError, match="degrades by noise, not blur"):
+        tasks.run(make("degradation", kind="blur"))
+
+
+def test_a_pack_of_another_task_is_refused(make, tiny_enhancer_pack: Path):
+    with pytest.raises(PackError, match="is for the task enhancement"):
+        tasks.run(replace(make("degradation"), pack=str(tiny_enhancer_pack)))
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.1, float("nan"), "high"])
+def test_levels_outside_0_to_1_are_refused(make, task, level):
+    with pytest.raises(SettingError, match="level"):
+        make(task, level=level)
+
+
+def test_an_unknown_kind_is_refused(make, task):
+    with pytest.raises(SettingError, match="kind = 'fog' is unknown"):
+        make(task, kind="fog")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((1, 20, 20), 3.0), "have the value 3"),
+        (np.eye(8)[None], "slices of 8x8 pixels are too small"),
+        (-np.eye(20)[None], "largest intensity"),
+    ],
+)
+def test_images_that_show_nothing_are_refused(make, task, array, message):
+    with pytest.raises(InputError, match=message):
+        tasks.run(make(task, array=array))
+
+
+def test_what_the_pack_has_not_seen_is_told(make, task):
+    told = "\n".join(tasks.run(make(task, spacing=(2.0, 1.0, 3.0), direction=OBLIQUE)).warnings)
+    assert "turned by" in told and "column spacing of 2.00 mm differs from the 1.00 mm" in told
+    dark = np.full((1, 32, 32), 1.0)
+    dark[0, :6, :6] = 10.0
+    assert "is not as bright as" in "\n".join(tasks.run(make(task, array=dark)).warnings)
+
+
+# Parts.
+
+
+def test_padded_slices_know_their_place(make, tiny_degrader_pack: Path):
+    request = make("degradation", (1, 33, 40))
+    image = read_image(request.inputs["image"], read_info(tiny_degrader_pack))
+    padded = image.slices([0], torch.device("cpu"))
+    assert padded.shape == (1, 1, 40, 40)
+    np.testing.assert_allclose(image.intensities(padded)[0], image.array[0], rtol=1e-5, atol=1e-4)
+    position = image.position(1, torch.device("cpu"))
+    assert torch.allclose(position[0, :, :33], coordinates((33, 40)), atol=1e-6)
+    # A latent's pixel lies in the middle of those that it stands for.
+    halved = image.position(2, torch.device("cpu"))[0]
+    assert torch.allclose(halved, torch.nn.functional.avg_pool2d(position[0], 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 24), (33, 40)])
+def test_low_pass_keeps_the_centre_of_k_space(size):
+    image = torch.rand((2, 1, *size), generator=torch.Generator().manual_seed(0))
+    low = low_pass(image, torch.tensor([0.5, 1.0]))
+    assert torch.allclose(low[1], image[1], atol=1e-5)
+    k = [(torch.arange(n) - n // 2).abs() / (n / 2) for n in size]
+    outside = torch.maximum(k[0][:, None], k[1][None]) > 0.5
+    assert fft2c(low[0]).abs()[0][outside].max() < 1e-4
+    assert torch.allclose(low_pass(low, torch.tensor([0.5, 1.0])), low, atol=1e-5)
+
+
+def test_votes_count_by_signal():
+    """An image of half air has the level of its other half."""
+    torch.manual_seed(0)
+    estimator = LevelEstimator(1, (4,))
+    image = torch.full((1, 1, 16, 16), -1.0)
+    image[..., 8:] = 0.3 + 0.1 * torch.randn(16, 8)
+    with torch.no_grad():
+        votes = torch.sigmoid(estimator.head(estimator.layers(image)))[..., 5:].mean()
+        assert float(estimator(image)) == pytest.approx(float(votes), abs=0.02)
+
+
+def test_steps_of_the_unrolled_descent_follow_the_misfit(tiny_enhancer_pack: Path):
+    """Without its network the descent stays where the misfit is zero: at the given image."""
+    network = Enhancer(**read_info(tiny_enhancer_pack).network)
+    for parameter in network.unet.parameters():
+        torch.nn.init.zeros_(parameter)
+    low = torch.rand((2, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(network.restore(low, torch.tensor([[0.5, 0.0], [0.0, 0.5]])), low)
+        moved = network._gradient(
+            low, torch.tensor([[0.5, 0.0], [0.0, 1.0]]), torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.5])
+        )
+    assert torch.allclose(moved[0], 0.5 * low[0])
+    assert torch.allclose(moved[1:], 0.5 * low_pass(low[1:], torch.tensor([0.5])), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kinds": []}, {"kinds": ["fog"]}, {"kinds": ["noise", "noise"]}, {"iterations": 0}]
+)
+def test_settings_that_make_no_network_are_refused(tiny_enhancer_pack: Path, change):
+    with pytest.raises(ValueError, match="make no network"):
+        Enhancer(**{**read_info(tiny_enhancer_pack).network, **change})

@@ -1,0 +1,134 @@
+"""The studies of degraders and enhancers, on a few discs and throw-away networks: tables, figures, and going on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from MRDiffusionLib.training.config import config_from
+from MRDiffusionLib.training.loop import train
+from MRDiffusionLib.training.pairs import joined, read_pairs, simulate_pairs, write_pairs
+
+STUDIES = Path(__file__).resolve().parents[1] / "Studies"
+UNET = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4}
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Subjects 53 to 60, two slices of 96x96 pixels each: textured discs."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96] - 47.5
+    images = [(np.hypot(x, y) < 44) * rng.integers(60, 240, (96, 96)) for _ in range(16)]
+    path = tmp_path_factory.mktemp("study") / "slices.npz"
+    np.savez(path, images=np.array(images, np.uint8), subject=np.repeat(np.arange(53, 61), 2))
+    return path
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch):
+    """The study modules, which import each other from their folder."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    import degrader
+    import enhancement
+    import enhancement_figures
+
+    monkeypatch.setattr(degrader, "LEVELS", (0.5,))
+    monkeypatch.setattr(degrader, "SHOWN", (0.5,))
+    monkeypatch.setattr(enhancement, "LEVELS", (0.5,))
+    monkeypatch.setattr(enhancement_figures, "EXAMPLE", (53, 1, 0.5))
+    yield sys.modules
+    for name in ("degrader", "enhancement", "enhancement_figures", "figures", "superresolution"):
+        sys.modules.pop(name, None)
+
+
+def test_degraders_are_compared_with_acquisitions(study, slices, tiny_degrader_pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(study["degrader"], "KINDS", ("noise",))
+    study["degrader"].main([str(slices), "--out", str(tmp_path), "--slices", "1", "--noise", str(tiny_degrader_pack)])
+    text = (tmp_path / "tables.md").read_text()
+    assert "## noise" in text and "| 0.5 | 0.35 |" in text
+    assert (tmp_path / "noise.png").exists() and (tmp_path / "scores.json").exists()
+
+
+def test_an_acquisition_compared_with_itself_has_no_fault(study, slices):
+    degrader = study["degrader"]
+    clean = degrader.clean_slices(slices, 53, 2)
+    real = [degrader.acquired(clean, "noise", 0.5, 53, seed) for seed in (0, 1)]
+    scores = degrader.compare(clean, tuple(real), tuple(real))
+    assert scores.ssim == scores.acquired_ssim and scores.deviation == 1.0 and scores.spectrum_db == 0.0
+    assert scores.shift < 0.1 and abs(scores.seeds) < 0.1
+    twice = tuple(clean + 2 * (image - clean) for image in real)
+    assert degrader.compare(clean, tuple(real), twice).deviation == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(("extra", "count"), [((), 32), (("--extra", "0.25"), 36)])
+def test_synthetic_pairs_replace_or_join_the_acquired_ones(
+    study, slices, tiny_degrader_pack, tmp_path, monkeypatch, extra, count
+):
+    import synthetic_pairs
+
+    with np.load(slices) as archive:
+        pairs = simulate_pairs(archive["images"], np.repeat([1, 53], 8), ("noise",))
+    pairs = joined([pairs, pairs])
+    write_pairs(pairs, tmp_path / "pairs.npz")
+    monkeypatch.setattr(synthetic_pairs, "KINDS", ("noise",))
+    arguments = [str(tmp_path / "pairs.npz"), str(tmp_path / "out.npz"), "--noise", str(tiny_degrader_pack), *extra]
+    synthetic_pairs.main(arguments)
+    made = read_pairs(tmp_path / "out.npz")
+    own = made.source == synthetic_pairs.SYNTHETIC
+    assert len(made) == count and own.sum() == (4 if extra else 16) and set(made.subject[own]) == {1}
+    sys.modules.pop("synthetic_pairs")
+
+
+@pytest.fixture
+def runs(slices: Path, tmp_path: Path) -> Path:
+    """A step of training for some of the ways."""
+    with np.load(slices) as archive:
+        subject = np.where(archive["subject"] > 56, archive["subject"] - 56, archive["subject"])
+        pairs = simulate_pairs(archive["images"], subject)
+    write_pairs(pairs, tmp_path / "pairs.npz")
+    for name, kinds in (
+        ("acquired-noise", ["noise"]),
+        ("synthetic-noise", ["noise"]),
+        ("misaligned-noise", ["noise"]),
+        ("combined", ["noise", "blur"]),
+    ):
+        config = config_from(
+            {
+                "name": name,
+                "task": "enhancer",
+                "data": str(tmp_path / "pairs.npz"),
+                "train_subjects": [1, 4],
+                "validation_subjects": [53, 56],
+                "kinds": kinds,
+                "phases": [{"steps": 1, "batch": 1, "crop": 16}],
+                "network": {"iterations": 1, "unet": UNET, "estimator": [4]},
+                "precision": "32-true",
+                "learning_rate": 1e-2,
+                "seed": len(name),
+            }
+        )
+        train(config, tmp_path / "runs" / name, accelerator="cpu", log=lambda line: None)
+    return tmp_path / "runs"
+
+
+def test_trainings_are_compared_and_scores_kept(study, slices, runs, tmp_path, capsys):
+    enhancement, out = study["enhancement"], tmp_path / "out"
+    enhancement.main([str(slices), str(runs), "--out", str(out)])
+    text = (out / "tables.md").read_text()
+    assert "synthetic less misaligned" in text and "combined less acquired" in text and "16 slices: r " in text
+    assert {path.name for path in out.glob("*.png")} == {
+        "agreement-noise.png",
+        "examples-noise.png",
+        "examples-blur.png",
+    }
+    assert "acquired-blur is left out" in capsys.readouterr().out
+    lines = (out / "scores.jsonl").read_text().splitlines()
+    # The given images and four networks for noise; the given ones and the combined network for blur.
+    assert len(lines) == 16 * (5 + 2)
+    (out / "scores.jsonl").write_text("\n".join(lines[:40]) + '\n["half')
+    enhancement.main([str(slices), str(runs), "--out", str(out)])
+    assert (out / "tables.md").read_text() == text
+    assert sorted((out / "scores.jsonl").read_text().splitlines()) == sorted(lines)

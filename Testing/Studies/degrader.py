@@ -1,0 +1,194 @@
+"""Does a degrader do what a low-quality scan does? Its images beside simulated acquisitions of the same levels.
+
+    python Testing/Studies/degrader.py data/axial256_u8.npz --out docs/results/degrader [--noise PACK] [--blur PACK]
+
+Test subjects 53 to 60, some slices of each, five levels, two seeds. Writes tables.md, scores.json and a picture of each
+kind. Every generated image carries the word SYNTHETIC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from figures import show
+from numpy.typing import NDArray
+from skimage.registration import phase_cross_correlation
+
+from MRDiffusionLib.diffusion.noise import stream_seed
+from MRDiffusionLib.evaluation import radial_power_spectrum, ssim
+from MRDiffusionLib.imaging.geometry import Geometry
+from MRDiffusionLib.physics.degradation import degrade as acquire
+from MRDiffusionLib.physics.levels import acceleration, snr_ratio
+from MRDiffusionLib.request import Request
+from MRDiffusionLib.settings import KINDS, DegradationSettings
+from MRDiffusionLib.tasks.degradation import degrade
+from MRDiffusionLib.tasks.device import faster_precision, resolve_device
+from MRDiffusionLib.tasks.image import Image
+from MRDiffusionLib.tasks.models import DegraderModel, PackCache
+from MRDiffusionLib.training.data import read_slices
+
+TEST = range(53, 61)
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SHOWN = (0.3, 0.6, 0.9)
+SEEDS = (0, 1)
+AIR = 0.05
+"""Share of white below which a voxel of the clean image is air."""
+FLOOR = 1e-4
+"""Rings of k-space with less power than this share of the whole image's mean power say nothing in dB."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one subject at one level.
+
+    Attributes:
+        ssim, acquired_ssim: of the degrader's and of the acquired images to the clean ones.
+        deviation: standard deviation of what was added within the head, the degrader's over the acquired one.
+        spectrum_db: largest difference of the radial power spectra, degrader less acquired, absolute.
+        shift: length of the shift against the clean image, pixels.
+        seeds, acquired_seeds: correlation of what two seeds add within the head.
+    """
+
+    ssim: float
+    acquired_ssim: float
+    deviation: float
+    spectrum_db: float
+    shift: float
+    seeds: float
+    acquired_seeds: float
+
+
+def clean_slices(path: Path, subject: int, count: int) -> Floats:
+    """Evenly spread slices (n, H, W) of a subject, white at 1; the lowest and highest show too little."""
+    images, subjects = read_slices(path)
+    own = images[subjects == subject]
+    chosen = np.linspace(0.2, 0.8, count) * (len(own) - 1)
+    return np.asarray(own[chosen.round().astype(int)] / np.float32(255), np.float32)
+
+
+def acquired(clean: Floats, kind: str, level: float, subject: int, seed: int) -> Floats:
+    """Simulated acquisitions of slices."""
+    images = []
+    for number, image in enumerate(clean):
+        generator = torch.Generator().manual_seed(stream_seed(seed, subject, number))
+        images.append(acquire(torch.from_numpy(image), kind, level, generator).numpy())
+    return np.stack(images)
+
+
+def made(clean: Floats, kind: str, level: float, model: DegraderModel, seed: int) -> Floats:
+    """The degrader's images of slices whose white is known."""
+    geometry = Geometry(clean.shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    request = Request(
+        "degradation", model.info.name, {"image": "-"}, DegradationSettings(kind=kind, level=level), seed, batch=4
+    )
+    return degrade(Image(clean, geometry, "", 1.0, model.info.multiple, ()), model, request)
+
+
+def compare(clean: Floats, real: tuple[Floats, Floats], synthetic: tuple[Floats, Floats]) -> Scores:
+    """Of two seeds each."""
+    inside = clean > AIR
+    added = [image - clean for image in (*real, *synthetic)]
+    shifts = [phase_cross_correlation(a, b, upsample_factor=50)[0] for a, b in zip(clean, synthetic[0])]
+    of_real, of_synthetic = (radial_power_spectrum(stack[0]) for stack in (real, synthetic))
+    counts = of_real.power > FLOOR * of_real.power.mean()
+    ratio = 10 * np.log10(of_synthetic.power[counts] / of_real.power[counts])
+    return Scores(
+        ssim=float(ssim(clean, synthetic[0], 1.0)),
+        acquired_ssim=float(ssim(clean, real[0], 1.0)),
+        deviation=float(added[2][inside].std() / added[0][inside].std()),
+        spectrum_db=float(np.abs(ratio).max()),
+        shift=float(np.mean([np.hypot(*shift) for shift in shifts])),
+        seeds=float(np.corrcoef(added[2][inside], added[3][inside])[0, 1]),
+        acquired_seeds=float(np.corrcoef(added[0][inside], added[1][inside])[0, 1]),
+    )
+
+
+def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
+    meaning = "SNR, of the full scan's" if kind == "noise" else "speed"
+    titles = [
+        "level",
+        meaning,
+        "SSIM to the clean image",
+        "acquired",
+        "deviation / acquired",
+        "spectrum, largest difference (dB)",
+        "shift (pixels)",
+        "correlation of seeds",
+        "acquired",
+    ]
+    lines = [f"## {kind}", "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
+    names = ("ssim", "acquired_ssim", "deviation", "spectrum_db", "shift", "seeds", "acquired_seeds")
+    for level, subjects in scores.items():
+        means = {name: np.array([getattr(each, name) for each in subjects]) for name in names}
+        what = f"{snr_ratio(level):.2f}" if kind == "noise" else f"{acceleration(level):.2f}"
+        cells = [f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" for values in means.values()]
+        lines.append(f"| {level:g} | {what} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def picture(kind: str, data: Path, model: DegraderModel, path: Path) -> None:
+    """A slice, acquired and degraded at some levels, and the spectra."""
+    clean = clean_slices(data, TEST[0], 3)[1:2]
+    figure, axes = plt.subplots(2, len(SHOWN) + 2, figsize=(2.6 * (len(SHOWN) + 2), 5.6))
+    middle = (slice(40, 216), slice(48, 208))
+    show(axes[0, 0], clean[0][middle], "clean", peak=1.0)
+    axes[1, 0].axis("off")
+    for column, level in enumerate(SHOWN, start=1):
+        real, synthetic = acquired(clean, kind, level, TEST[0], 0), made(clean, kind, level, model, 0)
+        show(axes[0, column], real[0][middle], f"acquired (simulated)\nlevel {level:g}", peak=1.0)
+        show(axes[1, column], synthetic[0][middle], f"degrader\nlevel {level:g}", peak=1.0, synthetic=True)
+        for image, style, name in ((real, "k-", "acquired"), (synthetic, "C1--", "degrader")):
+            spectrum = radial_power_spectrum(image)
+            axes[0, -1].semilogy(spectrum.frequency, spectrum.power, style, lw=1, label=name if column == 1 else None)
+    axes[0, -1].set(xlabel="cycles per pixel", title="power")
+    axes[0, -1].legend(fontsize=7)
+    axes[1, -1].axis("off")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="archive of clean slices")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--slices", type=int, default=4, help="of each subject [default 4]")
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", default=f"brain-degrade-{kind}", help="pack")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = resolve_device("auto")
+    lines: list[str] = [f"{len(TEST)} test subjects, {options.slices} slices each; mean ± standard deviation.", ""]
+    raw: dict[str, Any] = {}
+    for kind in KINDS:
+        model = PackCache().degrader(getattr(options, kind), device, faster_precision(device))
+        scores: dict[float, list[Scores]] = {level: [] for level in LEVELS}
+        for subject in TEST:
+            clean = clean_slices(options.data, subject, options.slices)
+            for level in LEVELS:
+                real = [acquired(clean, kind, level, subject, seed) for seed in SEEDS]
+                synthetic = [made(clean, kind, level, model, seed) for seed in SEEDS]
+                scores[level].append(compare(clean, (real[0], real[1]), (synthetic[0], synthetic[1])))
+            print(f"{kind}: subject {subject}", flush=True)
+        lines += table(kind, scores)
+        raw[kind] = {str(level): [vars(each) for each in subjects] for level, subjects in scores.items()}
+        picture(kind, options.data, model, options.out / f"{kind}.png")
+    (options.out / "tables.md").write_text("\n".join(lines), encoding="utf-8")
+    (options.out / "scores.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
