@@ -19,11 +19,19 @@ from ..errors import InputError, StorageError
 def read_archive(path: str | Path, names: Sequence[str], hint: str) -> dict[str, NDArray[Any]]:
     """The named arrays of an `.npz` archive. Raises InputError, with `hint`, for a file that is missing or none."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is not an .npz archive", hint)
+        with archive:
+            missing = set(names) - set(archive.files)
+            if missing:
+                raise InputError(f"{path} has no array {' or '.join(sorted(missing))}", hint)
             return {name: archive[name] for name in names}
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", hint) from error
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error})", hint) from error
 
 

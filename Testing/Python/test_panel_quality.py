@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_a_preview_has_few_steps(degrade: Any, scene: Any):
     wait_for(lambda: not degrade.logic.busy and "preview" in degrade.logic.results)
     node = degrade.logic.results["preview"]
     assert request_of(node)["settings"]["steps"] == 10
-    assert node.GetName().startswith("SYNTHETIC preview of slice 2, low quality of brain | noise 0.5")
+    assert re.fullmatch(r"SYNTHETIC preview of slice \d, low quality of brain \| noise 0.5 \| seed 0", node.GetName())
 
 
 # Enhance.
