@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from MRDiffusionLib.imaging.geometry import Geometry
+from MRDiffusionLib.imaging.volume import Volume, write_volume
 from MRDiffusionLib.training.config import config_from
 from MRDiffusionLib.training.loop import train
 from MRDiffusionLib.training.pairs import joined, read_pairs, simulate_pairs, write_pairs
 
 STUDIES = Path(__file__).resolve().parents[1] / "Studies"
+STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 UNET = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4}
 
 
@@ -40,8 +44,8 @@ def study(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(enhancement, "LEVELS", (0.5,))
     monkeypatch.setattr(enhancement_figures, "EXAMPLE", (53, 1, 0.5))
     yield sys.modules
-    for name in ("degrader", "enhancement", "enhancement_figures", "figures", "superresolution"):
-        sys.modules.pop(name, None)
+    for path in STUDIES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def test_degraders_are_compared_with_acquisitions(study, slices, tiny_degrader_pack, tmp_path, monkeypatch):
@@ -79,7 +83,6 @@ def test_synthetic_pairs_replace_or_join_the_acquired_ones(
     made = read_pairs(tmp_path / "out.npz")
     own = made.source == synthetic_pairs.SYNTHETIC
     assert len(made) == count and own.sum() == (4 if extra else 16) and set(made.subject[own]) == {1}
-    sys.modules.pop("synthetic_pairs")
 
 
 @pytest.fixture
@@ -123,6 +126,8 @@ def test_trainings_are_compared_and_scores_kept(study, slices, runs, tmp_path, c
         "agreement-noise.png",
         "examples-noise.png",
         "examples-blur.png",
+        "niqe-noise.png",
+        "niqe-blur.png",
     }
     assert "acquired-blur is left out" in capsys.readouterr().out
     lines = (out / "scores.jsonl").read_text().splitlines()
@@ -132,3 +137,56 @@ def test_trainings_are_compared_and_scores_kept(study, slices, runs, tmp_path, c
     enhancement.main([str(slices), str(runs), "--out", str(out)])
     assert (out / "tables.md").read_text() == text
     assert sorted((out / "scores.jsonl").read_text().splitlines()) == sorted(lines)
+
+
+class Mean(torch.nn.Module):
+    """A scorer that tells the mean grey level."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 2, 3))
+
+
+def test_a_scorer_of_the_users_is_added_to_old_scores(study, slices, runs, tmp_path):
+    enhancement, out = study["enhancement"], tmp_path / "out"
+    enhancement.main([str(slices), str(runs), "--out", str(out)])
+    torch.export.save(torch.export.export(Mean(), (torch.zeros(9, 3, 224, 224),)), tmp_path / "scorer.pt2")
+    enhancement.main([str(slices), str(runs), "--out", str(out), "--scorer", str(tmp_path / "scorer.pt2")])
+    assert "| SSIM | NIQE | scorer |" in (out / "tables.md").read_text()
+    assert len((out / "scores.jsonl").read_text().splitlines()) == 2 * 16 * (5 + 2)
+    assert (out / "scorer-noise.png").exists()
+
+
+def test_crops_for_a_scorer_cover_the_slice(study):
+    enhancement = study["enhancement"]
+    assert enhancement.score_crops(Mean(), np.ones((256, 240), np.float32)) == pytest.approx(1.0)
+    # Padded with air around it.
+    assert enhancement.score_crops(Mean(), np.ones((112, 224), np.float32)) == pytest.approx(0.5)
+
+
+def test_the_external_test_reads_each_group_and_compares(study, tiny_enhancer_pack, tmp_path, monkeypatch, capsys):
+    import enhancement_external as external
+
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64] - 31.5
+    stack = ((np.hypot(x, y) < 24) * rng.integers(60, 900, (6, 64, 64))).astype(np.uint16)
+    volume = Volume(stack.astype(np.float32), Geometry((64, 64, 6), (1.5, 1.25, 5.0), (0.0,) * 3, STRAIGHT))
+    for name in (
+        *(f"brain_t2/sub-0{n}_inplaneT2.nii.gz" for n in (1, 2)),
+        *(f"brain_multisequence/raw/patient0{n}/study1_T1W.nii.gz" for n in (1, 3)),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_volume(volume, tmp_path / name)
+    (tmp_path / "cardiac_cine").mkdir()
+    spacing = np.full(6, 1.4, np.float32)
+    np.savez(
+        tmp_path / "cardiac_cine" / "contoured_u16.npz",
+        images=stack,
+        patient=np.repeat(["a", "b"], 3),
+        spacing_mm=spacing,
+    )
+    monkeypatch.setattr(external, "LEVELS", (0.3, 0.6))
+    assert [s.pixel_mm for s in external.t2(tmp_path)] == [(1.25, 1.5)] * 2
+    external.main([str(tmp_path), "--out", str(tmp_path / "out"), "--pack", str(tiny_enhancer_pack)])
+    text = (tmp_path / "out" / "external.md").read_text()
+    assert text.count("| bSSFP cine of the heart | 2 |") == 2 and text.count("| T2, another scanner | 2 |") == 2
+    assert (tmp_path / "out" / "external.png").exists()

@@ -6,6 +6,9 @@ After seed 000 (Zhou, Chamberlain, Proc. ISMRM 2024, 2246). RUNS holds a folder 
 acquired-blur, synthetic-*, misaligned-* and combined (docs/results/enhancement.md has the commands). Test subjects 53
 to 60; their low-quality images are simulated acquisitions. Goes on where it was stopped; writes scores.jsonl, tables.md
 and figures. Every generated image carries the word SYNTHETIC.
+
+The built-in score without a reference is NIQE. Whoever has weights of another scorer, such as MANIQA's (their licence
+forbids commercial use, so they are not here), gives it with --scorer FILE, saved by torch.export.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +38,13 @@ LEVELS = (0.3, 0.6, 0.9)
 METHODS = ("given", "acquired", "synthetic", "misaligned", "combined")
 COMPARED = (("synthetic", "misaligned"), ("synthetic", "acquired"), ("combined", "acquired"), ("combined", "synthetic"))
 MEASURES = ("psnr", "ssim", "niqe")
+TITLES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "niqe": "NIQE", "scorer": "scorer"}
+CROP, CROPS = 224, 3
+"""Of a scorer's images in pixels, and how many along each side: what MANIQA takes."""
 NIQE = Path(__file__).resolve().parents[2] / "MRDiffusionLib" / "evaluation" / "naturalness-brain-t1.json"
 
 Floats = NDArray[np.float32]
+Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,12 @@ class Study:
     Args:
         runs: folder of the trainings.
         out: where scores and reports go.
+        scorer: images (N, 3, CROP, CROP) in [0, 1] to scores (N,), more is better.
     """
 
-    def __init__(self, runs: Path, out: Path) -> None:
-        self.out, self.networks = out, _networks(runs)
+    def __init__(self, runs: Path, out: Path, scorer: Scorer | None = None) -> None:
+        self.out, self.networks, self.scorer = out, _networks(runs), scorer
+        self.measures = (*MEASURES, "scorer") if scorer else MEASURES
         self.good: Naturalness = load(NIQE)
         self.path = out / "scores.jsonl"
         self.scores: dict[str, dict[str, float]] = {}
@@ -91,7 +100,7 @@ class Study:
     def _compute(self, subject: int, clean: Floats, kind: str, level: float) -> None:
         methods = [method for method in METHODS if method == "given" or (method, kind) in self.networks]
         cases = [Case(subject, i, kind, level, method) for method in methods for i in range(len(clean))]
-        if all(case.key in self.scores for case in cases):
+        if all(self._known(case) for case in cases):
             return
         low = acquired(clean, kind, level, subject, 0)
         with self.path.open("a", encoding="utf-8") as stream:
@@ -100,7 +109,7 @@ class Study:
                 made, guessed = (low, None) if network is None else restored(network, low, kind, level)
                 for i, image in enumerate(made):
                     case = Case(subject, i, kind, level, method)
-                    if case.key in self.scores:
+                    if self._known(case):
                         continue
                     scores = self._score(clean[i], image)
                     if guessed is not None:
@@ -108,12 +117,17 @@ class Study:
                     self.scores[case.key] = scores
                     stream.write(_line(case.key, scores))
 
+    def _known(self, case: Case) -> bool:
+        return set(self.measures) <= set(self.scores.get(case.key, ()))
+
     def _score(self, clean: Floats, image: Floats) -> dict[str, float]:
         scores = {"psnr": float(psnr(clean, image, 1.0)), "ssim": float(ssim(clean[None], image[None], 1.0))}
         try:
             scores["niqe"] = self.good.distance(image)
         except InputError:  # too little brain
             scores["niqe"] = float("nan")
+        if self.scorer:
+            scores["scorer"] = score_crops(self.scorer, image)
         return {name: round(value, 5) for name, value in scores.items()}
 
     def values(self, kind: str, method: str, measure: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -159,6 +173,26 @@ def restored(network: Enhancer, low: Floats, kind: str, level: float) -> tuple[F
     return ((torch.stack(made) + 1) / 2).clamp(min=0).numpy(), np.array(guessed)
 
 
+def titles(study: Study) -> str:
+    return " | ".join(TITLES[measure] for measure in study.measures)
+
+
+def read_scorer(path: Path) -> Scorer:
+    """Somebody's scorer, saved by `torch.export.save`. It is code: give only a file that you made."""
+    return torch.export.load(path).module()
+
+
+def score_crops(scorer: Scorer, image: Floats) -> float:
+    """Mean score of crops of a slice (rows, columns), white at 1, evenly spread; smaller slices are padded with air."""
+    levels = torch.from_numpy(image).clamp(0, 1)
+    rows, columns = (max(0, CROP - n) for n in levels.shape)
+    levels = torch.nn.functional.pad(levels, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+    starts = [np.linspace(0, n - CROP, CROPS).round().astype(int) for n in levels.shape]
+    crops = [levels[y : y + CROP, x : x + CROP] for y in starts[0] for x in starts[1]]
+    with torch.no_grad():
+        return float(scorer(torch.stack(crops)[:, None].expand(-1, 3, -1, -1)).float().mean())
+
+
 def report(study: Study) -> Iterator[str]:
     """The tables, in Markdown."""
     slices = len(study.values(KINDS[0], "given", "ssim")[0])
@@ -168,10 +202,10 @@ def report(study: Study) -> Iterator[str]:
         yield ""
         yield f"## {kind}"
         yield ""
-        yield "| trained on | PSNR (dB) | SSIM | NIQE | error of the estimated level |"
-        yield "| --- | --- | --- | --- | --- |"
+        yield f"| trained on | {titles(study)} | error of the estimated level |"
+        yield "| --- " * (len(study.measures) + 2) + "|"
         for method in study.methods(kind):
-            cells = [_spread(*study.values(kind, method, measure)) for measure in MEASURES]
+            cells = [_spread(*study.values(kind, method, measure)) for measure in study.measures]
             yield f"| {method} | {' | '.join(cells)} | {_level_error(study, kind, method)} |"
         yield ""
         yield from _agreement(study, kind)
@@ -193,20 +227,14 @@ def _agreement(study: Study, kind: str) -> Iterator[str]:
 
 
 def _differences(study: Study, kind: str) -> Iterator[str]:
-    pairs = [
-        ("synthetic", "misaligned"),
-        ("synthetic", "acquired"),
-        ("combined", "acquired"),
-        ("combined", "synthetic"),
-    ]
-    known = [pair for pair in pairs if set(pair) <= set(study.methods(kind))]
+    known = [pair for pair in COMPARED if set(pair) <= set(study.methods(kind))]
     if not known:
         return
-    yield "| difference | PSNR (dB) | SSIM | NIQE |"
-    yield "| --- | --- | --- | --- |"
+    yield f"| difference | {titles(study)} |"
+    yield "| --- " * (len(study.measures) + 1) + "|"
     for first, second in known:
         cells = []
-        for measure in MEASURES:
+        for measure in study.measures:
             (a, subjects), (b, _) = (study.values(kind, name, measure) for name in (first, second))
             there = np.isfinite(a) & np.isfinite(b)
             test = paired_t_test(a[there], b[there], subjects[there])
@@ -239,8 +267,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="archive of clean slices")
     parser.add_argument("runs", type=Path, help="folder with a training run for each way")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scorer", type=Path, metavar="FILE", help="a scorer without reference, exported")
     options = parser.parse_args(arguments)
-    study = Study(options.runs, options.out)
+    study = Study(options.runs, options.out, options.scorer and read_scorer(options.scorer))
     study.compute(options.data)
     text = "\n".join(report(study)) + "\n"
     (options.out / "tables.md").write_text(text, encoding="utf-8")

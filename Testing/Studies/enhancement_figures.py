@@ -32,6 +32,19 @@ def draw(study: Study, data: Path) -> None:
         if {"acquired", "synthetic"} <= set(study.methods(kind)):
             agreement(study, kind)
         examples(study, data, kind)
+        for measure in study.measures[2:]:
+            boxes(study, kind, measure)
+
+
+def boxes(study: Study, kind: str, measure: str) -> None:
+    """A score without reference by method, over all slices and levels."""
+    figure, axis = plt.subplots(figsize=(4.6, 3.2))
+    methods = study.methods(kind)
+    values = [study.values(kind, method, measure)[0] for method in methods]
+    axis.boxplot([own[np.isfinite(own)] for own in values], tick_labels=methods, showfliers=False)
+    axis.set(ylabel=measure if measure == "scorer" else "NIQE (less is better)", title=kind)
+    figure.tight_layout()
+    _save(study, figure, f"{measure}-{kind}")
 
 
 def agreement(study: Study, kind: str) -> None:
