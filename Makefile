@@ -39,6 +39,7 @@ lint: $(VENV)/installed-tests
 benchmark: $(VENV)/installed
 	$(RUN) Testing/Benchmarks/superresolution.py --json build/superresolution.json
 	$(RUN) Testing/Benchmarks/synthesis.py --json build/synthesis.json
+	$(RUN) Testing/Benchmarks/quality.py --json build/quality.json
 
 clean:
 	rm -rf $(VENV) build demo-output MRDiffusion.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,27 +220,33 @@ def import_seconds(modules: str, repeats: int) -> float:
 
 def memory(bench: Bench) -> Measured:
     """Peak memory of a process that super-resolves a short and a long volume, with 2 steps a slice."""
+    measured: Measured = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, slices in (("few", FEW), ("many", MANY)):
+            path = repeated(SAMPLE_DATA / "brain-t1-low-resolution.nii.gz", slices, Path(folder))
+            arguments = ["--memory-of", str(path), "--pack", bench.pack, "--device", bench.device]
+            measured[name] = {"slices": slices, **json.loads(child(__file__, *arguments))}
+    few, many = measured["few"], measured["many"]
+    return {**measured, "ratio": many["peak_mb"] / few["peak_mb"], "ratio_less_arrays": less_arrays(few, many)}
+
+
+def less_arrays(few: Measured, many: Measured) -> float:
+    """Memory of the long volume over that of the short one. The volumes themselves must be somewhere: what both hold
+    in and out is taken off the longer one."""
+    return (many["peak_mb"] - (many["arrays_mb"] - few["arrays_mb"])) / few["peak_mb"]
+
+
+def repeated(sample: Path, slices: int, folder: Path) -> Path:
+    """A volume with its slices repeated to so many, as a file."""
     import numpy as np
 
     from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
 
-    sample = read_volume(SAMPLE_DATA / "brain-t1-low-resolution.nii.gz")
-    measured: Measured = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, slices in (("few", FEW), ("many", MANY)):
-            array = np.resize(sample.array, (slices, *sample.array.shape[1:]))
-            path = Path(folder) / f"{slices}.nrrd"
-            rows, columns = array.shape[1:]
-            geometry = type(sample.geometry)(
-                (columns, rows, slices), sample.geometry.spacing, sample.geometry.origin, sample.geometry.direction
-            )
-            write_volume(Volume(array, geometry), path)
-            arguments = ["--memory-of", str(path), "--pack", bench.pack, "--device", bench.device]
-            measured[name] = {"slices": slices, **json.loads(child(__file__, *arguments))}
-    few, many = measured["few"], measured["many"]
-    # The volumes themselves must be somewhere: what both hold in and out is taken off the longer one.
-    own = many["peak_mb"] - (many["arrays_mb"] - few["arrays_mb"])
-    return {**measured, "ratio": many["peak_mb"] / few["peak_mb"], "ratio_less_arrays": own / few["peak_mb"]}
+    volume = read_volume(sample)
+    array = np.resize(volume.array, (slices, *volume.array.shape[1:]))
+    path = folder / f"{sample.name.removesuffix('.nii.gz')}-{slices}.nrrd"
+    write_volume(Volume(array, replace(volume.geometry, size=(*volume.geometry.size[:2], slices))), path)
+    return path
 
 
 def memory_of(path: Path, bench: Bench) -> Measured:

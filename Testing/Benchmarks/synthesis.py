@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from superresolution import SAMPLE_DATA, Bench, Measured, child, machine, peak_memory
+from superresolution import SAMPLE_DATA, Bench, Measured, child, less_arrays, machine, peak_memory, repeated
 from table import MACHINE, Row, both, table
 
 PACK, TARGET, STEPS, SLICES, PREVIEW_STEPS = "cardiac-simulated", "LGE", 30, 10, 10
@@ -35,20 +35,9 @@ ROWS = (
 )
 
 
-def repeated(folder: Path, slices: int) -> dict[str, str]:
+def hearts(folder: Path, slices: int) -> dict[str, str]:
     """The sample with its slices repeated to so many, as files."""
-    import numpy as np
-
-    from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
-
-    files = {}
-    for role, name in GIVEN.items():
-        sample = read_volume(SAMPLE_DATA / name)
-        array = np.resize(sample.array, (slices, *sample.array.shape[1:]))
-        geometry = replace(sample.geometry, size=(*sample.geometry.size[:2], slices))
-        files[role] = str(folder / f"{role}-{slices}.nrrd")
-        write_volume(Volume(array, geometry), files[role])
-    return files
+    return {role: str(repeated(SAMPLE_DATA / name, slices, folder)) for role, name in GIVEN.items()}
 
 
 def request(bench: Bench, files: dict[str, str], precision: str = "auto", **settings: Any) -> Any:
@@ -69,7 +58,7 @@ def volume(bench: Bench) -> Measured:
 
     cache, measured = tasks.PackCache(), {}
     with tempfile.TemporaryDirectory() as folder:
-        files = repeated(Path(folder), SLICES)
+        files = hearts(Path(folder), SLICES)
         for precision in ("fp32", "bf16"):
             tasks.run(replace(request(bench, files, precision, steps=1), slices=(0,)), cache=cache)
             seconds = bench.seconds(lambda p=precision: tasks.run(request(bench, files, p), cache=cache), warm_up=0)
@@ -115,12 +104,10 @@ def memory(bench: Bench) -> Measured:
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, slices in (("few", FEW), ("many", MANY)):
-            files = repeated(Path(folder), slices)
+            files = hearts(Path(folder), slices)
             arguments = ["--memory-of", json.dumps(files), "--pack", bench.pack, "--device", bench.device]
             measured[name] = json.loads(child(__file__, *arguments))
-    few, many = measured["few"], measured["many"]
-    own = many["peak_mb"] - (many["arrays_mb"] - few["arrays_mb"])
-    return {**measured, "ratio_less_arrays": own / few["peak_mb"]}
+    return {**measured, "ratio_less_arrays": less_arrays(measured["few"], measured["many"])}
 
 
 def memory_of(files: dict[str, str], bench: Bench) -> Measured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,18 @@ def test_benchmark_of_synthesis_gives_json_and_a_table(tiny_synthesis_pack: Path
     assert measured["volume"]["bf16"]["seconds"] > measured["volume"]["preview_seconds"] > 0
     assert measured["memory"]["ratio_less_arrays"] < 1.2
     assert "| A step: three branches (ms) |" in printed
+
+
+def test_benchmark_of_quality_gives_json_and_a_table(tiny_degrader_pack, tiny_enhancer_pack, tmp_path: Path) -> None:
+    for kind in ("noise", "blur"):
+        shutil.copytree(tiny_degrader_pack, tmp_path / f"degrade-{kind}")
+        description = tmp_path / f"degrade-{kind}" / "pack.json"
+        description.write_text(description.read_text().replace('"kind": "noise"', f'"kind": "{kind}"'))
+    file = tmp_path / "benchmark.json"
+    packs = ("--degrader", str(tmp_path / "degrade-{}"), "--enhancer", str(tiny_enhancer_pack))
+    printed = run("quality.py", *packs, "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
+    measured = json.loads(file.read_text())
+    assert measured["degradation"]["blur"]["bf16"] > 0 and measured["enhancement"]["blur"]["fp32"] > 0
+    assert measured["memory"]["many"]["arrays_mb"] == 128 * 256**2 * 4 * 2 / 1e6
+    assert measured["memory"]["ratio_less_arrays"] < 1.2
+    assert "| Degrading a slice, blur: fp32, bf16 (s) |" in printed
