@@ -169,7 +169,7 @@ class Panel(VTKObservationMixin):
             offered = [pack for pack in self._installed if pack.task == task]
             section.offer(offered)
             if offered and not getattr(self.parameters, section.parameter("pack")):
-                self._choose(section, offered[0])
+                self._choose(section, section.preferred(offered))
 
     def _unbind(self) -> None:
         if self.parameters is not None:

@@ -69,6 +69,17 @@ def test_each_task_offers_its_own_models(panel: Any) -> None:
     assert (panel.parameters.pack, panel.parameters.synthesisPack) == ("quick", "brain")
 
 
+def test_the_model_of_the_sample_is_chosen_first(panel: Any) -> None:
+    panel._list_packs = lambda: [synthesis_pack("brain", ("T1", "T2", "FLAIR")), synthesis_pack("cardiac")]
+    panel.parameters.synthesisPack = ""
+    panel.enter()
+    assert panel.parameters.synthesisPack == "cardiac"
+    panel._list_packs = lambda: [synthesis_pack("brain", ("T1", "T2", "FLAIR"))]
+    panel.parameters.synthesisPack = ""
+    panel.enter()
+    assert panel.parameters.synthesisPack == "brain"
+
+
 def test_no_model_for_the_task_is_said(panel: Any) -> None:
     panel._list_packs = lambda: [pack_info("quick")]
     panel.parameters.synthesisPack = ""

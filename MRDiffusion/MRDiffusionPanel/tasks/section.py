@@ -98,6 +98,10 @@ class Section(ABC):
     def offer(self, packs: list[PackInfo]) -> None:  # noqa: B027
         """The packs of this task that are installed."""
 
+    def preferred(self, packs: list[PackInfo]) -> PackInfo:
+        """The pack, of one or more, that is chosen where nobody has chosen any."""
+        return packs[0]
+
     def suggest(self, parameters: Any, scene: Any) -> None:  # noqa: B027
         """A person comes to this task: choose what is obvious."""
 

@@ -178,7 +178,7 @@ class SynthesisSection(Section):
             for file, (role, name) in zip(self.sample, SAMPLE_NAMES.items())
         }
         *given, truth = volumes
-        suitable = [pack.name for pack in packs if set(SAMPLE_NAMES) <= set(pack.roles)]
+        suitable = [pack.name for pack in packs if _suits_sample(pack)]
         with slicer.util.NodeModify(parameters.parameterNode):
             if suitable and parameters.synthesisPack not in suitable:
                 parameters.synthesisPack = suitable[0]
@@ -186,6 +186,9 @@ class SynthesisSection(Section):
             for role in given:
                 roles.set_volume(parameters.parameterNode, role, volumes[role])
         return volumes[given[0]]
+
+    def preferred(self, packs: list[PackInfo]) -> PackInfo:
+        return next((pack for pack in packs if _suits_sample(pack)), packs[0])
 
     def show(self, parameters: Any, pack: PackInfo | None) -> None:
         known, target = (pack.roles if pack else ()), wanted(parameters, pack)
@@ -227,6 +230,10 @@ def simulated(pack: PackInfo) -> list[str]:
     """That a pack has learnt from simulated images, in its own words; empty where it says nothing of the kind."""
     sentences = (*pack.limits, _("This model has learnt from: {text}").format(text=pack.training_data))
     return [f"{text.rstrip('. ')}." for text in sentences if "simulated" in text.lower()][:1]
+
+
+def _suits_sample(pack: PackInfo) -> bool:
+    return set(SAMPLE_NAMES) <= set(pack.roles)
 
 
 def _has_regression(pack: PackInfo | None) -> bool:
