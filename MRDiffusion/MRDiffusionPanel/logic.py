@@ -137,7 +137,7 @@ class Logic:
         job.folder.mkdir()
         files = {role: job.folder / _file_name(n, role) for n, role in enumerate(parameters.inputs)}
         for role, path in files.items():
-            nodes.export_volume(parameters.inputs[role], path)
+            nodes.export_volume(parameters.inputs[role], path, parameters.first)
         for event, slot in (
             (job.scene.StartCloseEvent, self._on_scene_closes),
             (job.scene.NodeRemovedEvent, self._on_node_removed),

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import slicer.util
 
 from MRDiffusionLib.errors import InputError, StorageError
 
+from . import grids
 from .text import _
 
 WORD = "SYNTHETIC"
@@ -25,16 +27,30 @@ INPUT_REFERENCE = "MRDiffusion.Input"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
-def export_volume(node: Any, path: Path) -> None:
-    """Write a volume node as NRRD, uncompressed because it is read once. Raises StorageError."""
+def export_volume(node: Any, path: Path, beside: Any = None) -> None:
+    """Write a volume node as NRRD, uncompressed because it is read once. Raises StorageError.
+
+    Args:
+        beside: the volume in whose frame it is written, where the two are moved by different transforms.
+    """
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
     storage.UseCompressionOff()
-    if not storage.WriteData(node):
+    if not storage.WriteData(node if beside is None else _moved(node, beside)):
         raise StorageError(
             _("{name} cannot be written to {folder}").format(name=node.GetName(), folder=path.parent),
             _("Free some space there"),
         )
+
+
+def _moved(node: Any, beside: Any) -> Any:
+    """The same voxels where they are shown in another volume's frame; the node itself where that changes nothing."""
+    if node.GetTransformNodeID() == beside.GetTransformNodeID():
+        return node
+    moved = slicer.vtkMRMLScalarVolumeNode()
+    moved.SetAndObserveImageData(node.GetImageData())
+    moved.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.affine_beside(node, beside)))
+    return moved
 
 
 def import_volume(path: Path, name: str) -> Any:

@@ -107,8 +107,8 @@ class Synthesis(Parameters):
                 if self.inputs[other] is volume:
                     text = _("{name} is chosen as {other} and as {role}; choose another volume")
                     return text.format(name=volume.GetName(), other=other, role=role)
-            if volume.GetTransformNodeID() != self.first.GetTransformNodeID():
-                text = _("{role} and {first} are moved by different transforms; harden them in the module Transforms")
+            if grids.transform_problem(volume, self.first):
+                text = _("{role} is warped or sheared against {first}; harden the transforms in the module Transforms")
                 return text.format(role=role, first=first)
             if grids.apart(volume, self.first):
                 text = _("{role} and {first} show different places; choose images of one examination")
