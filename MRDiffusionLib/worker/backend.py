@@ -45,6 +45,9 @@ class Backend(Protocol):
     def write(self, volume: Any, path: Path) -> None:
         """Write a volume of a result to a file."""
 
+    def evaluate(self, reference: str, test: str, mask: str) -> dict[str, Any]:
+        """Compare two files; `mask` may be empty."""
+
     def free_memory(self) -> None:
         """Give back what can be given back, loaded packs too."""
 
@@ -84,6 +87,11 @@ class TorchBackend:
         from ..imaging.volume import write_volume
 
         write_volume(volume, path)
+
+    def evaluate(self, reference: str, test: str, mask: str) -> dict[str, Any]:
+        from ..evaluation import evaluate_files
+
+        return evaluate_files(reference, test, mask or None, resampled=True)
 
     def free_memory(self) -> None:
         import torch
