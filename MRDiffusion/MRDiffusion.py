@@ -39,9 +39,15 @@ class MRDiffusion(ScriptedLoadableModule):
         )
         find_library()
         self.mark = None
+        self.sidecars = None
         slicer.app.startupCompleted.connect(self.markViews)
 
     def markViews(self):
+        if self.sidecars is None:
+            from MRDiffusionPanel.sidecars import Sidecars
+
+            self.sidecars = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager())
+            slicer.app.aboutToQuit.connect(self.sidecars.remove)
         if self.mark is None and slicer.app.layoutManager() is not None:
             from MRDiffusionPanel.views import SyntheticMark
 

@@ -23,7 +23,7 @@ def size(volume: Any) -> tuple[int, int, int]:
 
 def normal(volume: Any) -> tuple[float, float, float]:
     """Direction across the slices, of length 1, LPS."""
-    across = _affine(volume)[:3, 2]
+    across = affine(volume)[:3, 2]
     x, y, z = (float(part) for part in across / np.linalg.norm(across))
     return -x, -y, z
 
@@ -41,8 +41,8 @@ def covers(one: Any, other: Any) -> bool:
     if any(each.GetImageData() is None or each.GetParentTransformNode() is not None for each in (one, other)):
         return False
     limits = np.array(size(one)) - 1
-    reach = 0.5 * np.abs(np.linalg.inv(_affine(one))[:3, :3] @ _affine(other)[:3, :3]).sum(1)  # half a voxel of it
-    index = (np.c_[_corners(other), np.ones(8)] @ np.linalg.inv(_affine(one)).T)[:, :3]
+    reach = 0.5 * np.abs(np.linalg.inv(affine(one))[:3, :3] @ affine(other)[:3, :3]).sum(1)  # half a voxel of it
+    index = (np.c_[_corners(other), np.ones(8)] @ np.linalg.inv(affine(one)).T)[:, :3]
     return bool((index - reach >= -0.5 - TOLERANCE).all() and (index + reach <= limits + 0.5 + TOLERANCE).all())
 
 
@@ -59,11 +59,12 @@ def affine_to_world(volume: Any) -> NDArray[np.float64]:
     moved, matrix = volume.GetParentTransformNode(), vtk.vtkMatrix4x4()
     if moved is not None:
         moved.GetMatrixTransformToWorld(matrix)
-    world: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(matrix) @ _affine(volume)
+    world: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(matrix) @ affine(volume)
     return world
 
 
-def _affine(volume: Any) -> NDArray[np.float64]:
+def affine(volume: Any) -> NDArray[np.float64]:
+    """Index (column, row, slice, 1) to RAS mm, (4, 4), without transforms."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     values: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(matrix)
@@ -74,8 +75,8 @@ def affine_beside(volume: Any, first: Any) -> NDArray[np.float64]:
     """Index (column, row, slice, 1) to where a volume is shown in the frame of another one, before that one's transform
     moves both, (4, 4), RAS mm. `transform_problem` says where there is none."""
     if volume.GetTransformNodeID() == first.GetTransformNodeID():
-        return _affine(volume)
-    frame = affine_to_world(first) @ np.linalg.inv(_affine(first))
+        return affine(volume)
+    frame = affine_to_world(first) @ np.linalg.inv(affine(first))
     beside: NDArray[np.float64] = np.linalg.inv(frame) @ affine_to_world(volume)
     return beside
 
@@ -92,12 +93,12 @@ def transform_problem(volume: Any, first: Any) -> str:
     return "shear" if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR else ""
 
 
-def _corners(volume: Any, affine: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+def _corners(volume: Any, matrix: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Centres of the outermost voxels, (8, 3), RAS mm, with another matrix than the volume's own if there is one."""
-    affine = _affine(volume) if affine is None else affine
+    matrix = affine(volume) if matrix is None else matrix
     index = np.array([(x, y, z, 1) for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     index[:, :3] *= np.array(size(volume)) - 1
-    corners: NDArray[np.float64] = (index @ affine.T)[:, :3]
+    corners: NDArray[np.float64] = (index @ matrix.T)[:, :3]
     return corners
 
 

@@ -24,6 +24,7 @@ PROVENANCE = "MRDiffusion.Provenance"
 MEASUREMENTS = "MRDiffusion.Measurements"
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
+PREVIEW = "MRDiffusion.Preview"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
@@ -85,7 +86,7 @@ def add_results(
         measurements: kept with every node.
         keeps_contrast: whether the result looks like the first input and takes over its display; otherwise window and
             level are found in the result.
-        folder: whether they belong into the folder of results.
+        folder: whether they belong into the folder of results; a preview does not.
 
     Returns:
         Role to node.
@@ -101,6 +102,8 @@ def add_results(
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements)
+        if not folder:
+            volume.SetAttribute(PREVIEW, "1")
         node = nodes[role] = scene.AddNode(volume)
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
@@ -119,6 +122,18 @@ def add_results(
 def is_synthetic(node: Any) -> bool:
     """Whether a node was made by this program."""
     return node is not None and node.GetAttribute(SYNTHETIC) is not None
+
+
+def is_preview(node: Any) -> bool:
+    """Whether a result is of one slice only, and on its way out."""
+    return node.GetAttribute(PREVIEW) is not None
+
+
+def inputs_of(node: Any) -> list[Any]:
+    """The volumes that a result was made from, of those that are still in the scene, in the order of the request."""
+    count = node.GetNumberOfNodeReferences(INPUT_REFERENCE)
+    found = (node.GetNthNodeReference(INPUT_REFERENCE, number) for number in range(count))
+    return [volume for volume in found if volume is not None]
 
 
 def input_of(node: Any) -> Any:

@@ -16,13 +16,14 @@ from slicer.util import VTKObservationMixin
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
-from . import dependencies, nodes, views
+from . import dependencies, nodes, results, views
 from .difference import add_difference, comparable
 from .form import Form, align
 from .live_preview import LivePreview
 from .logic import Logic, State
 from .parameter_node import FOLDS, LARGEST_SEED
 from .parameters import Parameters
+from .results_section import ResultsSection
 from .sentences import notes_text, pack_text
 from .tasks import SECTIONS
 from .tasks.section import Section
@@ -91,6 +92,7 @@ class Panel(VTKObservationMixin):
         for form in self._all_forms():
             self.widgets.update(form.bound)
         align(common, *(sampling for _inputs, sampling in self._forms.values()))
+        self.results = ResultsSection(self.ui.resultsBox, self._run_again)
 
     def _all_forms(self) -> list[Form]:
         return [form for forms in self._forms.values() for form in forms] + [self._common]
@@ -128,7 +130,7 @@ class Panel(VTKObservationMixin):
         self.logic.close()
         self._unbind()
         self.removeObservers()
-        for part in (*self._all_forms(), *self.sections.values()):
+        for part in (*self._all_forms(), *self.sections.values(), self.results):
             part.remove()
 
     # The scene
@@ -144,6 +146,7 @@ class Panel(VTKObservationMixin):
         self._installed = self._list_packs()
         self._follow_parameter_node()
         self.section.suggest(self.parameters, slicer.mrmlScene)
+        self.results.refresh()
         self._update()
 
     def exit(self) -> None:
@@ -205,7 +208,17 @@ class Panel(VTKObservationMixin):
     def _on_apply(self, *_arguments: Any) -> None:
         if self.parameters.newSeed:
             self.parameters.seed = random.randint(0, LARGEST_SEED)
-        self._next = self._captured()
+        self._run(self._captured())
+
+    def _run_again(self, result: Any) -> None:
+        """Make a result again exactly. Raises UserError."""
+        if self._next is not None or (self.logic.busy and not self.logic.previewing):
+            raise SettingError(_("a run is under way"), _("Wait for it, or press Cancel"))
+        task = nodes.provenance_of(result)["request"]["task"]
+        self._run(results.again(result, self.sections[task].captures, self._installed))
+
+    def _run(self, chosen: Parameters) -> None:
+        self._next = chosen
         self.preview.stop()
         self._start_next()
 
@@ -231,10 +244,12 @@ class Panel(VTKObservationMixin):
         result = self.logic.results["result"]
         views.show_result(nodes.input_of(result), add_difference(result))
 
-    def _show_results(self, results: dict[str, Any]) -> None:
-        result = results.get("result")
+    def _show_results(self, made: dict[str, Any]) -> None:
+        result = made.get("result")
         if result is not None:
             views.show_result(nodes.input_of(result), result)
+            self.results.refresh()
+            self.results.choose(result)
 
     # What the person sees
 

@@ -28,7 +28,7 @@ class Parameters(ABC):
         pack_name: its name; empty for none.
         settings: of the task.
         seed: 0 or more.
-        device: as in `Request`.
+        device, precision, batch: as in `Request`.
     """
 
     task: ClassVar[str]
@@ -40,6 +40,8 @@ class Parameters(ABC):
     settings: Settings
     seed: int = 0
     device: str = "auto"
+    precision: str = "auto"
+    batch: int = 0
 
     def problem(self) -> str:
         """Why a run cannot start, and what to do about it, in one sentence; empty if it can."""
@@ -91,6 +93,8 @@ class Parameters(ABC):
             settings=self.settings,
             seed=self.seed,
             device=self.device,
+            precision=self.precision,
+            batch=self.batch,
             slices=None if only_slice is None else (only_slice,),
         )
 

@@ -38,8 +38,9 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def dicom(options: argparse.Namespace) -> None:
     """The command. Raises InputError, StorageError."""
+    from ..imaging.checksum import sha256_of
     from ..imaging.dicom import write_dicom
-    from ..imaging.volume import read_volume, sha256_of
+    from ..imaging.volume import read_volume
 
     provenance, digest = provenance_beside(options.result)
     volume = read_volume(options.result)

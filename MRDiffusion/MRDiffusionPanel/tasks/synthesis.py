@@ -129,6 +129,7 @@ class SynthesisSection(Section):
 
     task = "synthesis"
     settings = SynthesisSettings
+    captures = Synthesis
     prefix = "synthesis"
     plain = ("guidance", "strength", "steps", "samples", "eta")
     sample = ("cardiac-bssfp.nii.gz", "cardiac-t2.nii.gz", "cardiac-lge.nii.gz")
