@@ -68,7 +68,7 @@ def test_inputs_and_previews_are_no_results(panel: Any) -> None:
 
 def test_what_made_a_result_is_told_in_words(panel: Any, result: Any) -> None:
     text = panel.results.text.text
-    for part in ("Not for diagnosis", "low_resolution (brain)", "lambda 1;", "Samples 2", "seed 7"):
+    for part in ("Not for diagnosis", "low_resolution (brain)", "Data weight 1;", "Samples 2", "seed 7"):
         assert part in text, (part, text)
     provenance = nodes.provenance_of(result)
     provenance["pack"] = {"name": "p", "version": "2", "weights_sha256": "ab" * 32, "training_data": "hearts."}
