@@ -76,6 +76,7 @@ class Logic:
     """Runs the tasks.
 
     Attributes:
+        worker: computes.
         state, message, details: what happens, for a person; `details` is a log for a failure.
         fraction: how much of the run is done, 0 to 1.
         results: role to node of the last run, of a preview 'preview'; empty when a run begins.
@@ -87,9 +88,9 @@ class Logic:
         self.state, self.message, self.details, self.fraction = State.IDLE, "", "", 0.0
         self.results: dict[str, Any] = {}
         self.changed, self.finished = Signal(), Signal()
-        self._worker = worker
-        self._worker.message.connect(self._on_message)
-        self._worker.ended.connect(self._on_worker_ended)
+        self.worker = worker
+        self.worker.message.connect(self._on_message)
+        self.worker.ended.connect(self._on_worker_ended)
         self._job: _Job | None = None
         self._preview: Any = None
         self._count = 0
@@ -147,7 +148,7 @@ class Logic:
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
         message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
         message["previews"] = False  # the worker's pictures of a run under way, which the panel does not show
-        self._worker.send(message)
+        self.worker.send(message)
 
     def cancel(self, reason: str = "") -> None:
         """Stop the run; its result is dropped even if it comes.
@@ -159,7 +160,7 @@ class Logic:
             return
         self._reason = reason or ("" if self.previewing else _("Cancelled"))
         self._become(State.CANCELLING, _("Cancelling: the worker finishes its step"))
-        self._worker.cancel(self._job.id)
+        self.worker.cancel(self._job.id)
 
     def remove_preview(self) -> None:
         """Take the last preview out of the scene."""
@@ -171,9 +172,9 @@ class Logic:
     def close(self) -> None:
         """Stop everything and leave nothing behind: no process, no observer, no file."""
         self._end_job()
-        self._worker.message.disconnect(self._on_message)
-        self._worker.ended.disconnect(self._on_worker_ended)
-        self._worker.close()
+        self.worker.message.disconnect(self._on_message)
+        self.worker.ended.disconnect(self._on_worker_ended)
+        self.worker.close()
         if self._folder is not None:
             self._folder.close()
 

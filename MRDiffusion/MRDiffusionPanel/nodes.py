@@ -114,6 +114,8 @@ def add_results(
                 copy_display(beside, node)
         elif scene.GetNodeByID(DEVIATION_COLOURS) is not None:
             node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
+        if role != "result":
+            add_legend(node)
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
@@ -156,6 +158,16 @@ def copy_display(source: Any, target: Any) -> None:
     """Window, level, colours, interpolation and thresholds of one volume for another."""
     if source.GetDisplayNode() is not None:
         target.GetDisplayNode().CopyContent(source.GetDisplayNode())
+
+
+def add_legend(node: Any) -> None:
+    """A bar of colours with numbers in the views that show a volume, where the application can draw one."""
+    logic = getattr(getattr(slicer.modules, "colors", None), "logic", None)
+    if logic is not None:
+        legend = logic().AddDefaultColorLegendDisplayNode(node)
+        if legend is not None:
+            legend.SetTitleText("")
+            legend.SetLabelFormat("%.3g")
 
 
 def file_in_folder(scene: Any, node: Any, beside: Any) -> None:

@@ -17,6 +17,8 @@ from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
 from . import dependencies, nodes, results, views
+from .compare_section import CompareSection
+from .comparison import Comparison
 from .difference import add_difference, comparable
 from .form import Form, align
 from .live_preview import LivePreview
@@ -93,6 +95,9 @@ class Panel(VTKObservationMixin):
             self.widgets.update(form.bound)
         align(common, *(sampling for _inputs, sampling in self._forms.values()))
         self.results = ResultsSection(self.ui.resultsBox, self._run_again)
+        self.comparison = Comparison(self.logic.worker)
+        self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
+        self.results.chosen.connect(self.compare.refresh)
 
     def _all_forms(self) -> list[Form]:
         return [form for forms in self._forms.values() for form in forms] + [self._common]
@@ -127,10 +132,11 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._update)
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
+        self.comparison.close()
         self.logic.close()
         self._unbind()
         self.removeObservers()
-        for part in (*self._all_forms(), *self.sections.values(), self.results):
+        for part in (*self._all_forms(), *self.sections.values(), self.results, self.compare):
             part.remove()
 
     # The scene

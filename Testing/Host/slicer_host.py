@@ -162,13 +162,25 @@ class Application(qt.QApplication):
         return self._io
 
 
+class Module:
+    """Of qSlicerAbstractCoreModule: a module that Slicer brings, with its logic."""
+
+    def __init__(self, logic) -> None:
+        self._logic = logic
+
+    def logic(self):
+        return self._logic
+
+
 def start(temporary_folder: Path) -> Application:
     """Make `slicer` what it is inside the application. Once in a process."""
     if qt.QApplication.instance() is not None:
         return slicer.app
     slicer.app = Application(temporary_folder)
     slicer.mrmlScene = slicer.app.scene
-    slicer.modules = types.SimpleNamespace()
+    slicer.modules = types.SimpleNamespace(
+        volumes=Module(slicer.app.volumes_logic), segmentations=Module(slicer.vtkSlicerSegmentationsModuleLogic())
+    )
     slicer.selfTests = {}
     slicer.qMRMLNodeComboBox = mrml_widgets.qMRMLNodeComboBox
     i18n = types.ModuleType("slicer.i18n")

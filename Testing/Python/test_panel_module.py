@@ -124,7 +124,7 @@ def test_module_reloaded_in_mid_run(module: Any, scene: Any, monkeypatch: pytest
     before = slicer.modules.MRDiffusionWidget.panel
     before.ui.applyButton.click()
     wait_for(lambda: before.logic.state == State.RUNNING)
-    process = before.logic._worker._process.processId()
+    process = before.logic.worker._process.processId()
     slicer.util.reloadScriptedModule("MRDiffusion")
     try:
         assert not Path(f"/proc/{process}").exists()
