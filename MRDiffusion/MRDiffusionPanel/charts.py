@@ -1,4 +1,7 @@
-"""Plots of a result against a real image, as nodes of the scene: table, series and chart."""
+"""Plots of a result against a real image, as nodes of the scene: table, series and chart.
+
+`matched`: the result is first made as bright as the reference (`comparison.brightness`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import slicer.util
 from numpy.typing import NDArray
 
 from . import nodes
-from .comparison import DRAWN, on_grid_of
+from .comparison import DRAWN, brightness, on_grid_of
 from .text import _
 
 BINS = 128
@@ -18,9 +21,9 @@ COLOURS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.35, 0.35, 0.35))
 Floats = NDArray[np.floating[Any]]
 
 
-def bland_altman(test: Any, reference: Any) -> Any:
+def bland_altman(test: Any, reference: Any, matched: bool = False) -> Any:
     """Difference over mean of voxels drawn at random, with the bias and the limits of agreement of all of them."""
-    made, true = _pair(test, reference)
+    made, true = _pair(test, reference, matched)
     middle, difference = (made + true) / 2, made - true
     bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
     chosen = np.random.default_rng(0).permutation(len(made))[:DRAWN]
@@ -39,9 +42,9 @@ def bland_altman(test: Any, reference: Any) -> Any:
     )
 
 
-def histogram(test: Any, reference: Any) -> Any:
+def histogram(test: Any, reference: Any, matched: bool = False) -> Any:
     """How often each intensity occurs, in the result and in the reference."""
-    made, true = _pair(test, reference)
+    made, true = _pair(test, reference, matched)
     edges = np.linspace(min(made.min(), true.min()), max(made.max(), true.max()), BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     lines = [
@@ -51,11 +54,11 @@ def histogram(test: Any, reference: Any) -> Any:
     return _chart(test, _("Histogram"), (_("intensity"), _("voxels")), lines)
 
 
-def spectrum(test: Any, reference: Any) -> Any:
+def spectrum(test: Any, reference: Any, matched: bool = False) -> Any:
     """Power over spatial frequency; of a super-resolution also where its measured band ends: beyond it is invented."""
     from MRDiffusionLib.evaluation.metrics import radial_power_spectrum
 
-    made = np.asarray(slicer.util.arrayFromVolume(test), np.float32)
+    made = _values(test, reference, matched)
     true = np.nan_to_num(on_grid_of(test, reference))
     spacing = test.GetSpacing()
     found = [radial_power_spectrum(array, (spacing[1], spacing[0])) for array in (made, true)]
@@ -80,9 +83,14 @@ def measured_edge(test: Any) -> float | None:
     return None if source is None else 0.5 / max(source.GetSpacing()[:2])
 
 
-def _pair(test: Any, reference: Any) -> tuple[Floats, Floats]:
+def _values(test: Any, reference: Any, matched: bool) -> Floats:
+    factor = brightness(test, reference) if matched else 1.0
+    return factor * np.asarray(slicer.util.arrayFromVolume(test), np.float64)
+
+
+def _pair(test: Any, reference: Any, matched: bool) -> tuple[Floats, Floats]:
     """Intensities of the voxels in which one of the two shows more than air, float64."""
-    made = np.asarray(slicer.util.arrayFromVolume(test), np.float64)
+    made = _values(test, reference, matched)
     true = on_grid_of(test, reference).astype(np.float64)
     seen = np.isfinite(true)
     level = 0.05 * np.percentile(true[seen], 99)

@@ -51,6 +51,9 @@ class CompareSection:
         form.row(_("Reference"), tip, self.reference)
         self.segment = drop_down()
         form.row(_("Within"), _("Judge also inside a segment"), self.segment)
+        self.matched = qt.QCheckBox(_("Match brightness"))
+        tip = _("Multiply the result so that it is as bright as the reference: units of MR images are arbitrary")
+        form.row("", tip, self.matched)
         self.buttons: dict[str, Any] = {}
         self._row_of_buttons(
             box,
@@ -162,10 +165,11 @@ class CompareSection:
     def _on_compare(self, _name: str) -> None:
         index = self.segment.currentIndex
         segment = self._segments[index] if 0 <= index < len(self._segments) else None
-        self._compare.start(self._result(), self.reference.currentNode(), segment)
+        self._compare.start(self._result(), self._reference(), segment, self.matched.checked)
 
     def _on_difference(self, _name: str) -> None:
-        views.show_result(self.reference.currentNode(), comparison.add_difference(self._result(), self._reference()))
+        difference = comparison.add_difference(self._result(), self._reference(), self.matched.checked)
+        views.show_result(self._reference(), difference)
 
     def _on_beside(self, _name: str) -> None:
         views.show_beside(self._result(), self._reference())
@@ -188,7 +192,7 @@ class CompareSection:
             views.fade(self._reference(), 0.0 if shown > 0 else 1.0)
 
     def _on_plot(self, name: str) -> str:
-        chart = getattr(charts, name)(self._result(), self._reference())
+        chart = getattr(charts, name)(self._result(), self._reference(), self.matched.checked)
         charts.show(chart)
         return chart.GetTitle()
 

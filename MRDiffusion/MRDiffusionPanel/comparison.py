@@ -70,13 +70,14 @@ class Comparison:
         """Whether figures are on their way."""
         return bool(self._pending)
 
-    def start(self, test: Any, reference: Any, segment: tuple[Any, str] | None = None) -> None:
+    def start(self, test: Any, reference: Any, segment: tuple[Any, str] | None = None, matched: bool = False) -> None:
         """Begin; returns at once.
 
         Args:
             test: the volume to judge.
             reference: a real image of the same place, on any grid.
             segment: a vtkMRMLSegmentationNode and the ID of one of its segments, to judge inside it as well.
+            matched: multiply the result by `brightness` first.
 
         Raises:
             UserError: volumes that cannot be compared.
@@ -87,7 +88,9 @@ class Comparison:
         self._folder = self._folder or PrivateFolder()
         self._count += 1
         pending = f"compare-{self._count}"
-        message = {"type": "evaluate", "id": pending, **_export(self._folder.path / pending, test, reference, segment)}
+        message: dict[str, Any] = {"type": "evaluate", "id": pending}
+        message.update(_export(self._folder.path / pending, test, reference, segment))
+        message["factor"] = brightness(test, reference) if matched else 1.0
         self._pending, self._test, self._reference = pending, test, reference.GetName()
         self._become(_("Comparing {test} with {reference}").format(test=test.GetName(), reference=self._reference), {})
         self._worker.send(message)
@@ -199,13 +202,27 @@ def on_grid_of(test: Any, reference: Any) -> Floats:
     return found
 
 
-def add_difference(test: Any, reference: Any) -> Any:
-    """A new node: a volume less a reference on its grid, blue where it is darker and red where it is brighter."""
+def brightness(test: Any, reference: Any) -> float:
+    """By what a volume is multiplied to be as bright as a reference, in the sense of least squares; 1 for nothing."""
+    made, true = np.asarray(slicer.util.arrayFromVolume(test), np.float64), on_grid_of(test, reference)
+    seen = np.isfinite(true)
+    power, shared = float((made[seen] ** 2).sum()), float((made[seen] * true[seen]).sum())
+    return shared / power if power > 0 and shared > 0 else 1.0
+
+
+def add_difference(test: Any, reference: Any, matched: bool = False) -> Any:
+    """A new node: a volume less a reference on its grid, blue where it is darker and red where it is brighter.
+
+    Args:
+        matched: multiply the volume by `brightness` first.
+    """
     problem = pair_problem(test, reference)
     if problem:
         raise UserError(problem)
     scene = test.GetScene()
-    values = np.nan_to_num(np.asarray(slicer.util.arrayFromVolume(test), np.float32) - on_grid_of(test, reference))
+    factor = np.float32(brightness(test, reference) if matched else 1.0)
+    values = factor * np.asarray(slicer.util.arrayFromVolume(test), np.float32) - on_grid_of(test, reference)
+    values = np.nan_to_num(values)
     what = test.GetName().replace(nodes.WORD, "").split(" | ")[0].strip()
     name = f"{nodes.WORD} difference, {what} less {reference.GetName()}"
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))

@@ -198,6 +198,8 @@ class Panel(VTKObservationMixin):
 
     def _on_sample(self, *_arguments: Any) -> None:
         views.show_input(self.section.load_sample(self.parameters, self._samples, self._offered))
+        if self.section.truth_of_sample() is not None:
+            self.compare.reference.setCurrentNode(self.section.truth_of_sample())
 
     def _on_pack(self, *_arguments: Any) -> None:
         index = self.ui.packList.currentIndex

@@ -56,8 +56,6 @@ class ResultsSection(VTKObservationMixin):
         self.table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         self.table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         self.table.toolTip = _("All synthetic volumes of this scene; choose one to see what made it")
-        height = self.table.verticalHeader().defaultSectionSize
-        self.table.setFixedHeight(height * (ROWS_SHOWN + 1) + 6)
         self.table.itemSelectionChanged.connect(self._on_selection)
         box.layout().addWidget(self.table)
         row = qt.QHBoxLayout()
@@ -111,6 +109,8 @@ class ResultsSection(VTKObservationMixin):
                 item.setToolTip(name)
                 self.table.setItem(number, column, item)
         self.table.resizeColumnToContents(0)
+        rows = max(1, min(len(found), ROWS_SHOWN))
+        self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (rows + 1) + 6)
         self.table.blockSignals(False)
         self.choose(before)
 

@@ -80,20 +80,26 @@ def evaluate_files(
     mask: str | Path | None = None,
     data_range: float | None = None,
     resampled: bool = False,
+    factor: float = 1.0,
 ) -> dict[str, Any]:
     """`evaluate_volumes` of files; the result also names them.
 
     Args:
+        factor: the test volume is multiplied by it first, as units of MR images are arbitrary.
         resampled: put a reference, and a mask, that lie on another grid onto that of the test volume first.
 
     Raises:
         InputError, SettingError: as `evaluate_volumes` and `read_volume`; a reference that shows too little.
     """
     truth, made, inside = read_volume(reference), read_volume(test), None if mask is None else read_volume(mask)
-    seen, notes = None, []
+    seen: NDArray[np.bool_] | None = None
+    notes: list[str] = []
+    if factor != 1.0:
+        made = Volume(made.array * np.float32(factor), made.geometry)
+        notes.append(f"the volume was multiplied by {factor:.4g} to be as bright as the reference")
     if resampled and not truth.geometry.agrees_with(made.geometry):
         truth, seen = on_grid(truth, made.geometry)
-        notes = [f"the reference was resampled onto the volume's grid; it shows {seen.mean():.0%} of it"]
+        notes.append(f"the reference was resampled onto the volume's grid; it shows {seen.mean():.0%} of it")
         seen = None if seen.all() else seen
     if resampled and inside is not None and not inside.geometry.agrees_with(made.geometry):
         inside = resample(inside, made.geometry, nearest=True)

@@ -45,8 +45,8 @@ class Backend(Protocol):
     def write(self, volume: Any, path: Path) -> None:
         """Write a volume of a result to a file."""
 
-    def evaluate(self, reference: str, test: str, mask: str) -> dict[str, Any]:
-        """Compare two files; `mask` may be empty."""
+    def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
+        """Compare two files, of which `test` is multiplied first; `mask` may be empty."""
 
     def free_memory(self) -> None:
         """Give back what can be given back, loaded packs too."""
@@ -88,10 +88,10 @@ class TorchBackend:
 
         write_volume(volume, path)
 
-    def evaluate(self, reference: str, test: str, mask: str) -> dict[str, Any]:
+    def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
         from ..evaluation import evaluate_files
 
-        return evaluate_files(reference, test, mask or None, resampled=True)
+        return evaluate_files(reference, test, mask or None, resampled=True, factor=factor)
 
     def free_memory(self) -> None:
         import torch

@@ -5,7 +5,8 @@ To the worker, on its standard input:
     {"type": "run", "id": "1", "request": {...}, "output": "/folder"}    `Request.to_json()`; an existing folder;
                                            "previews": false where nobody looks at them: each costs some computing
     {"type": "evaluate", "id": "2", "reference": "/a.nrrd", "test": "/b.nrrd"}    image quality of b; also of a region
-                                           with "mask": "/m.nrrd"; the reference is resampled where it has to be
+                                           with "mask": "/m.nrrd"; the reference is resampled where it has to be,
+                                           and b multiplied by "factor": 1.0 first
     {"type": "cancel", "id": "1"}          a run that is queued or running; any other id is ignored (it has just ended)
     {"type": "shutdown"}                   stop what runs, clean up, end; closing standard input does the same
 
@@ -67,12 +68,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare a volume with a reference, both files; `mask` is one more, or empty."""
+    """Compare a volume with a reference, both files; `mask` is one more, or empty. The volume is multiplied first."""
 
     id: str
     reference: str
     test: str
     mask: str = ""
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,16 @@ def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
     if kind == "cancel":
         return Cancel(run_id)
     if kind == "evaluate":
-        files = [message.get("reference"), message.get("test"), message.get("mask", "")]
-        if not all(isinstance(path, str) for path in files) or not all(files[:2]):
-            text = f"the files of evaluation {run_id} are {shown(files)}"
+        reference, test, mask = message.get("reference"), message.get("test"), message.get("mask", "")
+        if not (isinstance(reference, str) and isinstance(test, str) and isinstance(mask, str) and reference and test):
+            text = f"the files of evaluation {run_id} are {shown([reference, test, mask])}"
             raise ProtocolError(text, "Give the paths of reference and test, and of a mask if there is one", run_id)
-        return Evaluate(run_id, *files)
+        factor = message.get("factor", 1.0)
+        if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not (0 < factor < math.inf):
+            raise ProtocolError(
+                f"the factor of evaluation {run_id} is {shown(factor)}", "Give a number above 0", run_id
+            )
+        return Evaluate(run_id, reference, test, mask, factor)
     output = message.get("output")
     if not isinstance(output, str) or not output:
         raise ProtocolError(f"the output of run {run_id} is {shown(output)}", "Give an existing folder", run_id)

@@ -185,7 +185,7 @@ class Server:
         """Do what was asked; the message that ends it."""
         try:
             if isinstance(run, protocol.Evaluate):
-                return protocol.evaluation(run.id, backend.evaluate(run.reference, run.test, run.mask))
+                return protocol.evaluation(run.id, backend.evaluate(run.reference, run.test, run.mask, run.factor))
             return self._run(run, backend)
         except backend.cancelled:
             return protocol.cancelled(run.id)

@@ -71,13 +71,16 @@ class NearestNeighbour:
         if pack == "hang":
             time.sleep(60)
 
-    def evaluate(self, reference: str, test: str, mask: str) -> dict[str, Any]:
+    def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
         time.sleep(0.1)
         truth, made = read_volume(Path(reference)), read_volume(Path(test))
         if truth.array.max() > 1e6:
             raise InputError("the reference is far too bright", "Choose another")
         same = truth.array.shape == made.array.shape
-        figures = {"voxels": made.array.size, "mae": float(abs(truth.array - made.array).mean()) if same else None}
+        figures = {
+            "voxels": made.array.size,
+            "mae": float(abs(truth.array - factor * made.array).mean()) if same else None,
+        }
         parts = {"whole": {**figures, "psnr_db": None, "ssim": 0.5}, "notes": ["the reference was looked at"]}
         if mask:
             parts["mask"] = {"voxels": int((read_volume(Path(mask)).array > 0).sum()), "ssim": 0.25}

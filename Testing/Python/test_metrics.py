@@ -401,6 +401,9 @@ def test_a_reference_on_another_grid_is_resampled_and_compared_where_it_shows_so
     paths = [tmp_path / f"{name}.nrrd" for name in ("reference", "test", "mask")]
     same = evaluate_files(*paths, resampled=True)
     assert same == evaluate_files(*paths)
+    brighter = evaluate_files(*paths, data_range=1.0, factor=2.0)
+    assert brighter["whole"]["mae"] == pytest.approx(np.abs(reference.array - 2 * test.array).mean(), rel=1e-5)
+    assert "multiplied by 2" in brighter["notes"][0]
     # The same image with a row more on one side and six fewer on the other.
     cut = Volume(
         np.pad(reference.array, ((0, 0), (1, 0), (0, 0)))[:, :-6],

@@ -74,6 +74,20 @@ def test_figures_of_the_worker_are_shown_and_kept(panel: Any, result: Any, refer
     assert len(table(panel)) == 3
 
 
+def test_brightness_is_matched_where_it_is_wanted(panel: Any, result: Any, reference: Any) -> None:
+    slicer.util.updateVolumeFromArray(reference, 3.0 * slicer.util.arrayFromVolume(result))
+    assert comparison.brightness(result, reference) == pytest.approx(3.0)
+    assert dict(row[:2] for row in compare(panel, reference))["MAE"] != "0"
+    panel.compare.matched.checked = True
+    assert float(dict(row[:2] for row in compare(panel, reference))["MAE"]) < 1e-4
+    difference = comparison.add_difference(result, reference, True)
+    assert np.abs(slicer.util.arrayFromVolume(difference)).max() < 1e-3
+    bias = charts.bland_altman(result, reference, True).GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+    assert abs(bias.GetValue(0, 1).ToDouble()) < 1e-3
+    slicer.util.updateVolumeFromArray(reference, -slicer.util.arrayFromVolume(result))
+    assert comparison.brightness(result, reference) == 1.0
+
+
 def test_a_segment_is_judged_on_the_results_grid(panel: Any, result: Any, reference: Any) -> None:
     inside = np.zeros((3, 16, 16))
     inside[1, 4:8, 2:10] = 1

@@ -396,6 +396,7 @@ def test_sample_comes_with_one_click_and_the_truth_is_not_an_input(panel: Any) -
     assert panel.parameters.synthesisTarget == "LGE" and panel.ui.applyButton.enabled
     (truth,) = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if "simulated truth" in n.GetName()]
     assert truth not in panel._captured().inputs.values()
+    assert panel.compare.reference.currentNode() is truth
 
 
 def test_sample_button_is_hidden_where_the_files_are_missing(panel: Any, tmp_path: Path) -> None:

@@ -106,12 +106,14 @@ def test_ready_comes_first_and_a_run_ends_with_its_result(start: Start, output: 
 def test_two_files_are_compared_between_runs(start: Start, output: Path) -> None:
     worker = start()
     worker.wait_ready()
-    worker.send({"type": "evaluate", "id": "a", "reference": "r.nrrd", "test": "t.nrrd"})
+    worker.send({"type": "evaluate", "id": "a", "reference": "r.nrrd", "test": "t.nrrd", "factor": 2})
     worker.send({"type": "evaluate", "id": "b", "reference": "fails", "test": "t.nrrd", "mask": "m.nrrd"})
     worker.send({"type": "evaluate", "id": "c", "reference": "r.nrrd"})
-    found = {message["id"]: message for message in (worker.receive(20) for _ in range(3))}
+    worker.send({"type": "evaluate", "id": "d", "reference": "r.nrrd", "test": "t.nrrd", "factor": 0})
+    found = {message["id"]: message for message in (worker.receive(20) for _ in range(4))}
+    assert "the factor of evaluation d is 0" in found["d"]["message"]
     assert found["a"]["type"] == "evaluation"
-    assert found["a"]["figures"] == {"files": ["r.nrrd", "t.nrrd", ""], "whole": {"psnr_db": None}}
+    assert found["a"]["figures"] == {"files": ["r.nrrd", "t.nrrd", "", 2], "whole": {"psnr_db": None}}
     assert (found["b"]["type"], found["b"]["message"]) == ("error", "the reference shows 3 % of the volume")
     assert found["c"]["type"] == "error" and "reference and test" in found["c"]["hint"]
     assert worker.run(fake("quick"), output)["type"] == "result"

@@ -94,6 +94,10 @@ class Section(ABC):
 
     # A task overrides what it needs of the following.
 
+    def truth_of_sample(self) -> Any:
+        """The volume of the sample that was loaded last which a result can be compared with, or None."""
+        return None
+
     def on_pack(self, parameters: Any, pack: PackInfo) -> None:  # noqa: B027
         """A person has chosen a pack."""
 
