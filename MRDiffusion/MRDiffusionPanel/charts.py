@@ -16,9 +16,17 @@ from . import nodes
 from .comparison import DRAWN, brightness, on_grid_of
 from .text import _
 
-BINS = 128
-COLOURS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.35, 0.35, 0.35))
+BINS, FEW = 128, 16
+"""Of a histogram; and points up to which a line has a dot at each."""
+TABLE = "MRDiffusion.Table"
+"""Reference of a chart to the tables of its series, which go with it."""
+COLOURS = (
+    *((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.35, 0.35, 0.35), (0.17, 0.63, 0.17)),
+    *((0.58, 0.40, 0.74), (0.84, 0.15, 0.16), (0.55, 0.34, 0.29), (0.09, 0.75, 0.81)),
+)
 Floats = NDArray[np.floating[Any]]
+Line = tuple[str, Any, Any]
+"""Name, x and y."""
 
 
 def bland_altman(test: Any, reference: Any, matched: bool = False) -> Any:
@@ -102,34 +110,39 @@ def _chart(
     test: Any,
     title: str,
     axes: tuple[str, str],
-    lines: list[tuple[str, Floats, Floats]],
-    points: tuple[str, Floats, Floats] | None = None,
+    lines: list[Line],
+    points: Line | None = None,
 ) -> Any:
-    """A chart node with a series for each line (name, x, y), and for points."""
-    scene = test.GetScene()
+    """A chart that is named after a result."""
     what = test.GetName().split(" | ")[0]
-    chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", scene.GenerateUniqueName(f"{title.split(',')[0]}, {what}"))
-    chart.SetTitle(f"{what}: {title}")
+    return make(test.GetScene(), f"{title.split(',')[0]}, {what}", f"{what}: {title}", axes, lines, points)
+
+
+def make(
+    scene: Any, name: str, title: str, axes: tuple[str, str], lines: list[Line], points: Line | None = None
+) -> Any:
+    """A chart node with a series for each line, and for points, each with a table of its numbers."""
+    chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", scene.GenerateUniqueName(name))
+    chart.SetTitle(title)
     chart.SetXAxisTitle(axes[0])
     chart.SetYAxisTitle(axes[1])
     everything = [(each, False) for each in lines] + ([(points, True)] if points is not None else [])
-    for number, ((name, x, y), scattered) in enumerate(everything):
-        table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{name}, {chart.GetName()}")
-        slicer.util.updateTableFromArray(table, (np.asarray(x, float), np.asarray(y, float)), [axes[0], name])
-        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
+    kind = slicer.vtkMRMLPlotSeriesNode
+    for number, ((label, x, y), scattered) in enumerate(everything):
+        table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{label}, {chart.GetName()}")
+        slicer.util.updateTableFromArray(table, (np.asarray(x, float), np.asarray(y, float)), [axes[0], label])
+        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", label)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName(axes[0])
-        series.SetYColumnName(name)
-        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-        solid, none = slicer.vtkMRMLPlotSeriesNode.LineStyleSolid, slicer.vtkMRMLPlotSeriesNode.LineStyleNone
-        series.SetLineStyle(none if scattered else solid)
-        dot = slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle
-        series.SetMarkerStyle(dot if scattered else slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
-        series.SetMarkerSize(3)
+        series.SetYColumnName(label)
+        series.SetPlotType(kind.PlotTypeScatter)
+        series.SetLineStyle(kind.LineStyleNone if scattered else kind.LineStyleSolid)
+        few = scattered or len(x) <= FEW
+        series.SetMarkerStyle(kind.MarkerStyleCircle if few else kind.MarkerStyleNone)
+        series.SetMarkerSize(3 if scattered else 7)
         series.SetColor(*COLOURS[number % len(COLOURS)])
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
-        # A chart's parts go where it goes.
-        chart.AddNodeReferenceID("MRDiffusion.Table", table.GetID())
+        chart.AddNodeReferenceID(TABLE, table.GetID())
     return chart
 
 
@@ -144,8 +157,8 @@ def remove(chart: Any) -> None:
     """Take a chart with its series and tables out of the scene."""
     scene = chart.GetScene()
     series = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
-    count = chart.GetNumberOfNodeReferences("MRDiffusion.Table")
-    tables = [chart.GetNthNodeReference("MRDiffusion.Table", number) for number in range(count)]
+    count = chart.GetNumberOfNodeReferences(TABLE)
+    tables = [chart.GetNthNodeReference(TABLE, number) for number in range(count)]
     for node in (chart, *series, *tables):
         if node is not None:
             scene.RemoveNode(node)

@@ -25,6 +25,7 @@ MEASUREMENTS = "MRDiffusion.Measurements"
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
 PREVIEW = "MRDiffusion.Preview"
+SWEEP = "MRDiffusion.Sweep"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
@@ -124,11 +125,6 @@ def add_results(
 def is_synthetic(node: Any) -> bool:
     """Whether a node was made by this program."""
     return node is not None and node.GetAttribute(SYNTHETIC) is not None
-
-
-def is_preview(node: Any) -> bool:
-    """Whether a result is of one slice only, and on its way out."""
-    return node.GetAttribute(PREVIEW) is not None
 
 
 def inputs_of(node: Any) -> list[Any]:

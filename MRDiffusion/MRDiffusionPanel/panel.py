@@ -27,6 +27,8 @@ from .parameter_node import FOLDS, LARGEST_SEED
 from .parameters import Parameters
 from .results_section import ResultsSection
 from .sentences import notes_text, pack_text
+from .sweep import Sweep
+from .sweep_section import SweepSection
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
@@ -98,6 +100,8 @@ class Panel(VTKObservationMixin):
         self.comparison = Comparison(self.logic.worker)
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
         self.results.chosen.connect(self.compare.refresh)
+        self.sweeps = Sweep(self.logic, self.comparison)
+        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
 
     def _all_forms(self) -> list[Form]:
         return [form for forms in self._forms.values() for form in forms] + [self._common]
@@ -132,11 +136,12 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._update)
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
+        self.sweeps.close()
         self.comparison.close()
         self.logic.close()
         self._unbind()
         self.removeObservers()
-        for part in (*self._all_forms(), *self.sections.values(), self.results, self.compare):
+        for part in (*self._all_forms(), *self.sections.values(), self.results, self.compare, self.sweep):
             part.remove()
 
     # The scene
@@ -254,7 +259,7 @@ class Panel(VTKObservationMixin):
 
     def _show_results(self, made: dict[str, Any]) -> None:
         result = made.get("result")
-        if result is not None:
+        if result is not None and result.GetScene() is not None:
             views.show_result(nodes.input_of(result), result)
             self.results.refresh()
             self.results.choose(result)
@@ -302,6 +307,7 @@ class Panel(VTKObservationMixin):
         self._show_pack(self._pack())
         self.section.show(self.parameters, self._pack())
         self._show_state(*self._checked())
+        self.sweep.refresh()
         self.preview.refresh()
 
     def _show_task(self) -> None:

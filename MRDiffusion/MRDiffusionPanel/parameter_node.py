@@ -29,6 +29,7 @@ COMMON = {
     "samplingFolded": Stored(bool, True),
     "resultsFolded": Stored(bool, True),
     "compareFolded": Stored(bool, True),
+    "sweepFolded": Stored(bool, True),
 }
 """What all tasks share."""
 
@@ -38,6 +39,7 @@ FOLDS = {
     "samplingFolded": "samplingSection",
     "resultsFolded": "resultsSection",
     "compareFolded": "compareSection",
+    "sweepFolded": "sweepSection",
 }
 """Parameter to the part of the panel that it folds; Slicer's binding does not know such widgets."""
 

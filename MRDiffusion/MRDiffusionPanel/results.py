@@ -28,10 +28,13 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def results_of(scene: Any) -> list[Any]:
-    """The results in a scene but previews, the oldest first; without their standard deviations and differences."""
+    """The results in a scene, the oldest first; not previews, nor what a browser shows of a sweep, nor what belongs to
+    a result: its standard deviation and differences."""
     count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
     volumes = (scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count))
-    return [node for node in volumes if node.GetAttribute(nodes.ROLE) == "result" and not nodes.is_preview(node)]
+    passing = (nodes.PREVIEW, nodes.SWEEP)
+    results = (node for node in volumes if node.GetAttribute(nodes.ROLE) == "result")
+    return [node for node in results if all(node.GetAttribute(name) is None for name in passing)]
 
 
 def titles(node: Any) -> tuple[str, str]:
@@ -174,6 +177,7 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         device=request.device,
         precision=request.precision,
         batch=request.batch,
+        slices=request.slices,
     )
 
 

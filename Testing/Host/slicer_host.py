@@ -141,6 +141,8 @@ class Application(qt.QApplication):
         self.volumes_logic = slicer.vtkSlicerVolumesLogic()
         self.volumes_logic.SetMRMLScene(self.scene)
         self.volumes_logic.SetMRMLApplicationLogic(self._logic)
+        self.sequences_logic = slicer.vtkSlicerSequencesLogic()
+        self.sequences_logic.SetMRMLScene(self.scene)  # makes browsers known to the scene
         self._io = IOManager(self)
 
     def make_views(self, size: tuple[int, int] = (320, 320)) -> None:
