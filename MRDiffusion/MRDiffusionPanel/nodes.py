@@ -181,6 +181,15 @@ def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
         hierarchy.CreateItem(folder, node)
 
 
+def remove(node: Any) -> None:
+    """Take a node out of its scene and out of the subject hierarchy, which outside the application does not notice."""
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+    if not item or not hierarchy.RemoveItem(item):
+        scene.RemoveNode(node)
+
+
 def first_input(scene: Any) -> Any:
     """The first scalar volume that was not made by this program, or None."""
     for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):

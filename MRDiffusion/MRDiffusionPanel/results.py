@@ -190,4 +190,4 @@ def remove(node: Any) -> None:
     volumes = [scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count)]
     for volume in volumes:
         if volume is node or (nodes.is_synthetic(volume) and volume.GetAttribute(nodes.PROVENANCE) == made):
-            scene.RemoveNode(volume)
+            nodes.remove(volume)

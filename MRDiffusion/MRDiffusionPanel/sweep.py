@@ -222,7 +222,7 @@ class Sweep:
         self.sequence.SetDataNodeAtValue(node, point.label)
         for made in list(self._logic.results.values()):
             if made.GetScene() is not None:
-                self._scene.RemoveNode(made)
+                nodes.remove(made)
         self._next += 1
         self._run_next()
 
