@@ -41,6 +41,7 @@ class MRDiffusion(ScriptedLoadableModule):
         self.mark = None
         self.sidecars = None
         slicer.app.startupCompleted.connect(self.markViews)
+        slicer.app.startupCompleted.connect(self.registerSamples)
 
     def markViews(self):
         if self.sidecars is None:
@@ -53,6 +54,11 @@ class MRDiffusion(ScriptedLoadableModule):
 
             self.mark = SyntheticMark(slicer.mrmlScene, slicer.app.layoutManager())
             slicer.app.aboutToQuit.connect(self.mark.remove)
+
+    def registerSamples(self):
+        from MRDiffusionPanel import samples
+
+        samples.register(Path(self.resourcePath("")))
 
 
 class MRDiffusionWidget(ScriptedLoadableModuleWidget):

@@ -36,7 +36,7 @@ def bland_altman(test: Any, reference: Any, matched: bool = False) -> Any:
     bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
     chosen = np.random.default_rng(0).permutation(len(made))[:DRAWN]
     ends = np.array([middle.min(), middle.max()])
-    title = _("Bland-Altman of voxels, bias {bias:.3g}, limits {low:.3g} to {high:.3g}").format(
+    title = _("Bland-Altman: bias {bias:.3g}, limits {low:.3g} to {high:.3g}").format(
         bias=bias, low=bias - spread, high=bias + spread
     )
     levels = {_("bias"): bias, _("upper limit"): bias + spread, _("lower limit"): bias - spread}
@@ -115,7 +115,8 @@ def _chart(
 ) -> Any:
     """A chart that is named after a result."""
     what = test.GetName().split(" | ")[0]
-    return make(test.GetScene(), f"{title.split(',')[0]}, {what}", f"{what}: {title}", axes, lines, points)
+    # The title names the word alone: a longer one is cut off in the view.
+    return make(test.GetScene(), f"{title.split(':')[0]}, {what}", f"{nodes.WORD} {title}", axes, lines, points)
 
 
 def make(

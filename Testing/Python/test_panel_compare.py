@@ -192,7 +192,10 @@ def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None
     upper = chart.GetNthPlotSeriesNode(1).GetTableNode().GetTable().GetValue(0, 1).ToDouble()
     assert upper == pytest.approx(difference.mean() + 1.96 * difference.std(ddof=1), rel=1e-5)
     assert chart.GetNthPlotSeriesNode(3).GetTableNode().GetTable().GetNumberOfRows() == shown.sum()
-    assert chart.GetTitle().startswith("SYNTHETIC SR of brain: Bland-Altman")
+    assert (
+        chart.GetTitle().startswith("SYNTHETIC Bland-Altman")
+        and chart.GetName() == "Bland-Altman, SYNTHETIC SR of brain"
+    )
     counts = charts.histogram(result, reference).GetNthPlotSeriesNode(0).GetTableNode().GetTable()
     assert sum(counts.GetValue(row, 1).ToDouble() for row in range(counts.GetNumberOfRows())) == shown.sum()
     chart = charts.spectrum(result, reference)
@@ -204,7 +207,7 @@ def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None
     assert chart.GetScene() is None
     for name in ("bland_altman", "histogram", "spectrum"):
         panel.compare.buttons[name].click()
-        assert "SR of brain" in panel.compare.text.text
+        assert "SYNTHETIC" in panel.compare.text.text
 
 
 def test_the_table_is_copied_and_saved(panel: Any, result: Any, reference: Any, tmp_path: Path, monkeypatch) -> None:
