@@ -12,8 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from .. import __version__
-from ..errors import UserError
-from ..worker.backend import is_out_of_memory
+from ..errors import UserError, is_out_of_memory
 from ..worker.server import INSTALL_HINT, MEMORY_HINT
 from . import commands, dicom, quality, rerun, superresolve, synthesize, training
 

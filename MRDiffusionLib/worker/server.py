@@ -21,10 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from ..errors import StorageError, UserError
+from ..errors import StorageError, UserError, is_out_of_memory
 from ..request import Progress, Result
 from . import protocol
-from .backend import Backend, TorchBackend, is_out_of_memory
+from .backend import Backend, TorchBackend
 from .folder import PrivateFolder
 from .outputs import remove_unfinished, write_together
 from .throttle import Throttle
