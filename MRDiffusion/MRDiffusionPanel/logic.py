@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
-from . import nodes
+from . import grids, nodes
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
@@ -82,12 +82,13 @@ class Logic:
         results: role to node of the last run, of a preview 'preview'; empty when a run begins.
         changed: emits when one of these has changed.
         finished: emits `results` when they are in the scene.
+        measured: emits what was run, how many slices of it, and what was measured.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.state, self.message, self.details, self.fraction = State.IDLE, "", "", 0.0
         self.results: dict[str, Any] = {}
-        self.changed, self.finished = Signal(), Signal()
+        self.changed, self.finished, self.measured = Signal(), Signal(), Signal()
         self.worker = worker
         self.worker.message.connect(self._on_message)
         self.worker.ended.connect(self._on_worker_ended)
@@ -226,6 +227,8 @@ class Logic:
             text = _("Preview in {seconds:.1f} s: slice {slice}, {steps} steps, one sample").format(
                 seconds=seconds, slice=job.only_slice + 1, steps=job.parameters.settings.steps
             )
+        slices = grids.size(node)[2]
+        self.measured.emit(job.parameters, slices, message["measurements"])
         self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
         self.finished.emit(self.results)
         # There is one preview at a time; the last one stays until the new one is in its place.

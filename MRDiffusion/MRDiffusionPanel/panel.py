@@ -20,6 +20,7 @@ from . import dependencies, nodes, results, views
 from .compare_section import CompareSection
 from .comparison import Comparison
 from .difference import add_difference, comparable
+from .estimates import Estimates
 from .form import Form, align
 from .live_preview import LivePreview
 from .logic import Logic, State
@@ -73,6 +74,7 @@ class Panel(VTKObservationMixin):
         self._offered: list[PackInfo] = []
         self._missing: list[str] = []
         self._next: Parameters | None = None
+        self.estimates = Estimates(slicer.app.userSettings())
         self._build()
         self._connect()
         self.enter()
@@ -125,6 +127,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.connect(self._update)
         self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
+        self.logic.measured.connect(self.estimates.learn)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             # After the selectors, of which some are made later: they must know the scene's new nodes by then.
             self.addObserver(scene, event, self._on_scene_changed, priority=-1.0)
@@ -136,6 +139,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._update)
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
+        self.logic.measured.disconnect(self.estimates.learn)
         self.sweeps.close()
         self.comparison.close()
         self.logic.close()
@@ -365,6 +369,8 @@ class Panel(VTKObservationMixin):
             lines.append(_("Not ready: {problem}").format(problem=problem))
         elif not lines and chosen is not None:
             lines.append(_("Ready: {summary}").format(summary=chosen.summary()))
+        if not problem and chosen is not None and self.estimates.text(chosen):
+            lines.append(_("Apply takes {time}.").format(time=self.estimates.text(chosen)))
         return "\n".join(lines)
 
     def _missing_text(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import platform
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,7 +83,9 @@ class TorchBackend:
         from .. import tasks
 
         self.warm_up()
-        return tasks.run(request, cache=self._cache, progress=progress, preview=preview)
+        result = tasks.run(request, cache=self._cache, progress=progress, preview=preview)
+        peak = peak_memory_mb()
+        return result if peak is None else replace(result, measurements={**result.measurements, "peak_memory_mb": peak})
 
     def write(self, volume: Any, path: Path) -> None:
         from ..imaging.volume import write_volume
@@ -100,3 +104,23 @@ class TorchBackend:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has had, in MB: of the GPU where there is one; None where it cannot be told."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
+        return int(found[1]) * 1024 / 1e6 if found else None
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -60,7 +60,7 @@ class NearestNeighbour:
         if request.settings.samples > 1:
             volumes["standard_deviation"] = replace(fine, array=np.zeros_like(fine.array))
         provenance = {"synthetic": True, "request": request.to_json(), "process": os.getpid()}
-        return Result(volumes, {"runs": self.runs}, provenance, ())
+        return Result(volumes, {"runs": self.runs, "seconds": 1.5}, provenance, ())
 
     def _misbehave(self, pack: str) -> None:
         if pack == "error":
