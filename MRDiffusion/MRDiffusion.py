@@ -39,14 +39,26 @@ class MRDiffusion(ScriptedLoadableModule):
         )
         find_library()
         self.mark = None
+        self.sidecars = None
         slicer.app.startupCompleted.connect(self.markViews)
+        slicer.app.startupCompleted.connect(self.registerSamples)
 
     def markViews(self):
+        if self.sidecars is None:
+            from MRDiffusionPanel.sidecars import Sidecars
+
+            self.sidecars = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager())
+            slicer.app.aboutToQuit.connect(self.sidecars.remove)
         if self.mark is None and slicer.app.layoutManager() is not None:
             from MRDiffusionPanel.views import SyntheticMark
 
             self.mark = SyntheticMark(slicer.mrmlScene, slicer.app.layoutManager())
             slicer.app.aboutToQuit.connect(self.mark.remove)
+
+    def registerSamples(self):
+        from MRDiffusionPanel import samples
+
+        samples.register(Path(self.resourcePath("")))
 
 
 class MRDiffusionWidget(ScriptedLoadableModuleWidget):

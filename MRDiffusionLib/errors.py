@@ -49,3 +49,14 @@ class StorageError(UserError):
     """No room or no right to write."""
 
     kind = "storage"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the memory of the machine or of the GPU is full.
+
+    torch raises a plain RuntimeError on the CPU, so the text has to tell.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("DefaultCPUAllocator", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

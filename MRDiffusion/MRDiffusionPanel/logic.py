@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
-from . import nodes
+from . import grids, nodes
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
@@ -76,20 +76,22 @@ class Logic:
     """Runs the tasks.
 
     Attributes:
+        worker: computes.
         state, message, details: what happens, for a person; `details` is a log for a failure.
         fraction: how much of the run is done, 0 to 1.
         results: role to node of the last run, of a preview 'preview'; empty when a run begins.
         changed: emits when one of these has changed.
         finished: emits `results` when they are in the scene.
+        measured: emits what was run, how many slices of it, and what was measured.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.state, self.message, self.details, self.fraction = State.IDLE, "", "", 0.0
         self.results: dict[str, Any] = {}
-        self.changed, self.finished = Signal(), Signal()
-        self._worker = worker
-        self._worker.message.connect(self._on_message)
-        self._worker.ended.connect(self._on_worker_ended)
+        self.changed, self.finished, self.measured = Signal(), Signal(), Signal()
+        self.worker = worker
+        self.worker.message.connect(self._on_message)
+        self.worker.ended.connect(self._on_worker_ended)
         self._job: _Job | None = None
         self._preview: Any = None
         self._count = 0
@@ -137,7 +139,7 @@ class Logic:
         job.folder.mkdir()
         files = {role: job.folder / _file_name(n, role) for n, role in enumerate(parameters.inputs)}
         for role, path in files.items():
-            nodes.export_volume(parameters.inputs[role], path)
+            nodes.export_volume(parameters.inputs[role], path, parameters.first)
         for event, slot in (
             (job.scene.StartCloseEvent, self._on_scene_closes),
             (job.scene.NodeRemovedEvent, self._on_node_removed),
@@ -147,7 +149,7 @@ class Logic:
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
         message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
         message["previews"] = False  # the worker's pictures of a run under way, which the panel does not show
-        self._worker.send(message)
+        self.worker.send(message)
 
     def cancel(self, reason: str = "") -> None:
         """Stop the run; its result is dropped even if it comes.
@@ -159,7 +161,7 @@ class Logic:
             return
         self._reason = reason or ("" if self.previewing else _("Cancelled"))
         self._become(State.CANCELLING, _("Cancelling: the worker finishes its step"))
-        self._worker.cancel(self._job.id)
+        self.worker.cancel(self._job.id)
 
     def remove_preview(self) -> None:
         """Take the last preview out of the scene."""
@@ -171,9 +173,9 @@ class Logic:
     def close(self) -> None:
         """Stop everything and leave nothing behind: no process, no observer, no file."""
         self._end_job()
-        self._worker.message.disconnect(self._on_message)
-        self._worker.ended.disconnect(self._on_worker_ended)
-        self._worker.close()
+        self.worker.message.disconnect(self._on_message)
+        self.worker.ended.disconnect(self._on_worker_ended)
+        self.worker.close()
         if self._folder is not None:
             self._folder.close()
 
@@ -225,6 +227,8 @@ class Logic:
             text = _("Preview in {seconds:.1f} s: slice {slice}, {steps} steps, one sample").format(
                 seconds=seconds, slice=job.only_slice + 1, steps=job.parameters.settings.steps
             )
+        slices = grids.size(node)[2]
+        self.measured.emit(job.parameters, slices, message["measurements"])
         self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
         self.finished.emit(self.results)
         # There is one preview at a time; the last one stays until the new one is in its place.

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import slicer.util
 
 from MRDiffusionLib.errors import InputError, StorageError
 
+from . import grids
 from .text import _
 
 WORD = "SYNTHETIC"
@@ -22,19 +24,35 @@ PROVENANCE = "MRDiffusion.Provenance"
 MEASUREMENTS = "MRDiffusion.Measurements"
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
+PREVIEW = "MRDiffusion.Preview"
+SWEEP = "MRDiffusion.Sweep"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
-def export_volume(node: Any, path: Path) -> None:
-    """Write a volume node as NRRD, uncompressed because it is read once. Raises StorageError."""
+def export_volume(node: Any, path: Path, beside: Any = None) -> None:
+    """Write a volume node as NRRD, uncompressed because it is read once. Raises StorageError.
+
+    Args:
+        beside: the volume in whose frame it is written, where the two are moved by different transforms.
+    """
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
     storage.UseCompressionOff()
-    if not storage.WriteData(node):
+    if not storage.WriteData(node if beside is None else _moved(node, beside)):
         raise StorageError(
             _("{name} cannot be written to {folder}").format(name=node.GetName(), folder=path.parent),
             _("Free some space there"),
         )
+
+
+def _moved(node: Any, beside: Any) -> Any:
+    """The same voxels where they are shown in another volume's frame; the node itself where that changes nothing."""
+    if node.GetTransformNodeID() == beside.GetTransformNodeID():
+        return node
+    moved = slicer.vtkMRMLScalarVolumeNode()
+    moved.SetAndObserveImageData(node.GetImageData())
+    moved.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.affine_beside(node, beside)))
+    return moved
 
 
 def import_volume(path: Path, name: str) -> Any:
@@ -69,7 +87,7 @@ def add_results(
         measurements: kept with every node.
         keeps_contrast: whether the result looks like the first input and takes over its display; otherwise window and
             level are found in the result.
-        folder: whether they belong into the folder of results.
+        folder: whether they belong into the folder of results; a preview does not.
 
     Returns:
         Role to node.
@@ -85,6 +103,8 @@ def add_results(
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements)
+        if not folder:
+            volume.SetAttribute(PREVIEW, "1")
         node = nodes[role] = scene.AddNode(volume)
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
@@ -95,6 +115,8 @@ def add_results(
                 copy_display(beside, node)
         elif scene.GetNodeByID(DEVIATION_COLOURS) is not None:
             node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
+        if role != "result":
+            add_legend(node)
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
@@ -103,6 +125,13 @@ def add_results(
 def is_synthetic(node: Any) -> bool:
     """Whether a node was made by this program."""
     return node is not None and node.GetAttribute(SYNTHETIC) is not None
+
+
+def inputs_of(node: Any) -> list[Any]:
+    """The volumes that a result was made from, of those that are still in the scene, in the order of the request."""
+    count = node.GetNumberOfNodeReferences(INPUT_REFERENCE)
+    found = (node.GetNthNodeReference(INPUT_REFERENCE, number) for number in range(count))
+    return [volume for volume in found if volume is not None]
 
 
 def input_of(node: Any) -> Any:
@@ -127,6 +156,16 @@ def copy_display(source: Any, target: Any) -> None:
         target.GetDisplayNode().CopyContent(source.GetDisplayNode())
 
 
+def add_legend(node: Any) -> None:
+    """A bar of colours with numbers in the views that show a volume, where the application can draw one."""
+    logic = getattr(getattr(slicer.modules, "colors", None), "logic", None)
+    if logic is not None:
+        legend = logic().AddDefaultColorLegendDisplayNode(node)
+        if legend is not None:
+            legend.SetTitleText("")
+            legend.SetLabelFormat("%.3g")
+
+
 def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
     """Put a node into the folder of results, which lies where the input lies (in its study, if it has one)."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -140,6 +179,15 @@ def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
         hierarchy.SetItemParent(item, folder)
     else:  # without the application nothing makes items for new nodes
         hierarchy.CreateItem(folder, node)
+
+
+def remove(node: Any) -> None:
+    """Take a node out of its scene and out of the subject hierarchy, which outside the application does not notice."""
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+    if not item or not hierarchy.RemoveItem(item):
+        scene.RemoveNode(node)
 
 
 def first_input(scene: Any) -> Any:

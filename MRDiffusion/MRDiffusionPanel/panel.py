@@ -16,14 +16,20 @@ from slicer.util import VTKObservationMixin
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
-from . import dependencies, nodes, views
+from . import dependencies, nodes, results, views
+from .compare_section import CompareSection
+from .comparison import Comparison
 from .difference import add_difference, comparable
+from .estimates import Estimates
 from .form import Form, align
 from .live_preview import LivePreview
 from .logic import Logic, State
 from .parameter_node import FOLDS, LARGEST_SEED
 from .parameters import Parameters
+from .results_section import ResultsSection
 from .sentences import notes_text, pack_text
+from .sweep import Sweep
+from .sweep_section import SweepSection
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
@@ -68,6 +74,7 @@ class Panel(VTKObservationMixin):
         self._offered: list[PackInfo] = []
         self._missing: list[str] = []
         self._next: Parameters | None = None
+        self.estimates = Estimates(slicer.app.userSettings())
         self._build()
         self._connect()
         self.enter()
@@ -91,6 +98,12 @@ class Panel(VTKObservationMixin):
         for form in self._all_forms():
             self.widgets.update(form.bound)
         align(common, *(sampling for _inputs, sampling in self._forms.values()))
+        self.results = ResultsSection(self.ui.resultsBox, self._run_again)
+        self.comparison = Comparison(self.logic.worker)
+        self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
+        self.results.chosen.connect(self.compare.refresh)
+        self.sweeps = Sweep(self.logic, self.comparison)
+        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
 
     def _all_forms(self) -> list[Form]:
         return [form for forms in self._forms.values() for form in forms] + [self._common]
@@ -114,6 +127,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.connect(self._update)
         self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
+        self.logic.measured.connect(self.estimates.learn)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             # After the selectors, of which some are made later: they must know the scene's new nodes by then.
             self.addObserver(scene, event, self._on_scene_changed, priority=-1.0)
@@ -125,10 +139,13 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._update)
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
+        self.logic.measured.disconnect(self.estimates.learn)
+        self.sweeps.close()
+        self.comparison.close()
         self.logic.close()
         self._unbind()
         self.removeObservers()
-        for part in (*self._all_forms(), *self.sections.values()):
+        for part in (*self._all_forms(), *self.sections.values(), self.results, self.compare, self.sweep):
             part.remove()
 
     # The scene
@@ -144,6 +161,7 @@ class Panel(VTKObservationMixin):
         self._installed = self._list_packs()
         self._follow_parameter_node()
         self.section.suggest(self.parameters, slicer.mrmlScene)
+        self.results.refresh()
         self._update()
 
     def exit(self) -> None:
@@ -189,6 +207,8 @@ class Panel(VTKObservationMixin):
 
     def _on_sample(self, *_arguments: Any) -> None:
         views.show_input(self.section.load_sample(self.parameters, self._samples, self._offered))
+        if self.section.truth_of_sample() is not None:
+            self.compare.reference.setCurrentNode(self.section.truth_of_sample())
 
     def _on_pack(self, *_arguments: Any) -> None:
         index = self.ui.packList.currentIndex
@@ -205,7 +225,17 @@ class Panel(VTKObservationMixin):
     def _on_apply(self, *_arguments: Any) -> None:
         if self.parameters.newSeed:
             self.parameters.seed = random.randint(0, LARGEST_SEED)
-        self._next = self._captured()
+        self._run(self._captured())
+
+    def _run_again(self, result: Any) -> None:
+        """Make a result again exactly. Raises UserError."""
+        if self._next is not None or (self.logic.busy and not self.logic.previewing):
+            raise SettingError(_("a run is under way"), _("Wait for it, or press Cancel"))
+        task = nodes.provenance_of(result)["request"]["task"]
+        self._run(results.again(result, self.sections[task].captures, self._installed))
+
+    def _run(self, chosen: Parameters) -> None:
+        self._next = chosen
         self.preview.stop()
         self._start_next()
 
@@ -231,10 +261,12 @@ class Panel(VTKObservationMixin):
         result = self.logic.results["result"]
         views.show_result(nodes.input_of(result), add_difference(result))
 
-    def _show_results(self, results: dict[str, Any]) -> None:
-        result = results.get("result")
-        if result is not None:
+    def _show_results(self, made: dict[str, Any]) -> None:
+        result = made.get("result")
+        if result is not None and result.GetScene() is not None:
             views.show_result(nodes.input_of(result), result)
+            self.results.refresh()
+            self.results.choose(result)
 
     # What the person sees
 
@@ -279,6 +311,7 @@ class Panel(VTKObservationMixin):
         self._show_pack(self._pack())
         self.section.show(self.parameters, self._pack())
         self._show_state(*self._checked())
+        self.sweep.refresh()
         self.preview.refresh()
 
     def _show_task(self) -> None:
@@ -336,6 +369,8 @@ class Panel(VTKObservationMixin):
             lines.append(_("Not ready: {problem}").format(problem=problem))
         elif not lines and chosen is not None:
             lines.append(_("Ready: {summary}").format(summary=chosen.summary()))
+        if not problem and chosen is not None and self.estimates.text(chosen):
+            lines.append(_("Apply takes {time}.").format(time=self.estimates.text(chosen)))
         return "\n".join(lines)
 
     def _missing_text(self) -> str:

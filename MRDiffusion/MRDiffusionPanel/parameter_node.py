@@ -27,10 +27,20 @@ COMMON = {
     "inputsFolded": Stored(bool, False),
     "modelFolded": Stored(bool, False),
     "samplingFolded": Stored(bool, True),
+    "resultsFolded": Stored(bool, True),
+    "compareFolded": Stored(bool, True),
+    "sweepFolded": Stored(bool, True),
 }
 """What all tasks share."""
 
-FOLDS = {"inputsFolded": "inputsSection", "modelFolded": "modelSection", "samplingFolded": "samplingSection"}
+FOLDS = {
+    "inputsFolded": "inputsSection",
+    "modelFolded": "modelSection",
+    "samplingFolded": "samplingSection",
+    "resultsFolded": "resultsSection",
+    "compareFolded": "compareSection",
+    "sweepFolded": "sweepSection",
+}
 """Parameter to the part of the panel that it folds; Slicer's binding does not know such widgets."""
 
 

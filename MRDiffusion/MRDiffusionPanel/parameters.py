@@ -28,7 +28,7 @@ class Parameters(ABC):
         pack_name: its name; empty for none.
         settings: of the task.
         seed: 0 or more.
-        device: as in `Request`.
+        device, precision, batch, slices: as in `Request`.
     """
 
     task: ClassVar[str]
@@ -40,6 +40,9 @@ class Parameters(ABC):
     settings: Settings
     seed: int = 0
     device: str = "auto"
+    precision: str = "auto"
+    batch: int = 0
+    slices: tuple[int, ...] | None = None
 
     def problem(self) -> str:
         """Why a run cannot start, and what to do about it, in one sentence; empty if it can."""
@@ -77,6 +80,10 @@ class Parameters(ABC):
         steps = min(self.settings.steps, QUICK_STEPS)
         return replace(self, settings=replace(self.settings, samples=1, steps=steps))
 
+    def of_slice(self, number: int) -> Parameters:
+        """The same for one slice of the first input, counted from 0."""
+        return replace(self, slices=(number,))
+
     def request(self, files: dict[str, str], only_slice: int | None = None) -> Request:
         """What the worker gets. Raises SettingError.
 
@@ -91,7 +98,9 @@ class Parameters(ABC):
             settings=self.settings,
             seed=self.seed,
             device=self.device,
-            slices=None if only_slice is None else (only_slice,),
+            precision=self.precision,
+            batch=self.batch,
+            slices=self.slices if only_slice is None else (only_slice,),
         )
 
     @property

@@ -39,6 +39,43 @@ def show_result(volume: Any, result: Any) -> None:
     )
 
 
+def show_beside(result: Any, reference: Any) -> None:
+    """Two volumes in two views of one plane that move together, where the application has several views."""
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    plane = most_parallel_view(result)
+    turn_to(plane, result)
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(plane.mrmlSliceNode().GetSliceToRAS())
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+    names = [name for name in ("Red", "Yellow") if name in manager.sliceViewNames()]
+    for name, volume in zip(names, (result, reference)):
+        widget = manager.sliceWidget(name)
+        composite, node = widget.mrmlSliceCompositeNode(), widget.mrmlSliceNode()
+        composite.SetLinkedControl(False)  # or the other view would be given this one's volume
+        Layers(volume.GetID(), None, 0.0).show(composite)
+        node.GetSliceToRAS().DeepCopy(matrix)
+        node.UpdateMatrices()
+        widget.sliceLogic().FitSliceToVolume(result, *node.GetDimensions()[:2])
+    for name in names:
+        manager.sliceWidget(name).mrmlSliceCompositeNode().SetLinkedControl(True)
+
+
+def fade(volume: Any, opacity: float) -> None:
+    """How much of a volume is seen where it lies in front of another one."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if volume is not None and composite.GetForegroundVolumeID() == volume.GetID():
+            composite.SetForegroundOpacity(opacity)
+
+
+def opacity_of(volume: Any) -> float | None:
+    """How much of a volume is seen in front of another one; None where it is in front of none."""
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    found = [each for each in composites if volume is not None and each.GetForegroundVolumeID() == volume.GetID()]
+    return found[0].GetForegroundOpacity() if found else None
+
+
 PARALLEL = 0.999
 """Cosine of the angle up to which a view lies in the plane of a volume's slices."""
 

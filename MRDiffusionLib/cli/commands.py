@@ -27,6 +27,8 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", type=Path, help="judge also the voxels where this volume is not 0")
     parser.add_argument("--data-range", type=float, metavar="X", help="intensity range that PSNR and SSIM refer to")
 
+    parser.add_argument("--resample", action="store_true", help="put the reference onto the test volume's grid first")
+
     add("worker", worker, "serve requests on standard input and output (the 3D Slicer panel starts this)")
 
     parser = add("demo", demo, "both tasks on the shipped samples; pictures and tables")
@@ -86,7 +88,8 @@ def evaluate(options: argparse.Namespace) -> None:
     """Metrics as JSON on standard output. Raises InputError."""
     from ..evaluation import evaluate_files
 
-    print(to_json(evaluate_files(options.reference, options.test, options.mask, options.data_range), indent=1))
+    figures = evaluate_files(options.reference, options.test, options.mask, options.data_range, options.resample)
+    print(to_json(figures, indent=1))
 
 
 def worker(_: argparse.Namespace) -> None:

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, UserError
-from ..imaging import Volume, read_volume, require_contrast
+from ..imaging import Geometry, Volume, read_volume, require_contrast
+from ..imaging.resample import resample
 from . import metrics
 
+LEAST_SEEN = 0.6
+"""Share of a volume that a resampled reference must show."""
 PERCENTILES = (0.1, 99.9)
 """Of the reference's voxels; their distance is the data range, so that a few bright voxels do not flatter a result."""
 
@@ -29,7 +32,11 @@ def robust_range(reference: NDArray[np.float32]) -> tuple[float, str]:
 
 
 def evaluate_volumes(
-    reference: Volume, test: Volume, mask: Volume | None = None, data_range: float | None = None
+    reference: Volume,
+    test: Volume,
+    mask: Volume | None = None,
+    data_range: float | None = None,
+    seen: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Compare a volume with a reference.
 
@@ -37,6 +44,7 @@ def evaluate_volumes(
         reference, test: on the same grid.
         mask: on the same grid; voxels other than 0 are inside.
         data_range: intensity range for PSNR, SSIM, MS-SSIM and HaarPSI; `robust_range` of the reference by default.
+        seen: voxels that the reference shows, where that is not all; only these are compared.
 
     Returns:
         'data_range' and how it was found; 'whole' and, with a mask, 'mask': voxels, psnr_db, ssim, haarpsi, mae and
@@ -49,7 +57,7 @@ def evaluate_volumes(
     _require_same_grid(reference, test, "the volume")
     require_contrast(reference, "the reference")
     if data_range is None:
-        data_range, origin = robust_range(reference.array)
+        data_range, origin = robust_range(reference.array if seen is None else reference.array[seen])
     else:
         origin = "given"
     notes: list[str] = []
@@ -57,25 +65,57 @@ def evaluate_volumes(
         "geometry": reference.geometry.to_json(),
         "data_range": float(data_range),
         "data_range_from": origin,
-        "whole": _figures(reference.array, test.array, data_range, None, notes),
+        "whole": _figures(reference.array, test.array, data_range, seen, notes, "whole"),
     }
     if mask is not None:
         _require_same_grid(reference, mask, "the mask")
-        result["mask"] = _figures(reference.array, test.array, data_range, mask.array != 0, notes)
+        inside = (mask.array != 0) if seen is None else (mask.array != 0) & seen
+        result["mask"] = _figures(reference.array, test.array, data_range, inside, notes, "mask")
     return {**result, "notes": notes}
 
 
 def evaluate_files(
-    reference: str | Path, test: str | Path, mask: str | Path | None = None, data_range: float | None = None
+    reference: str | Path,
+    test: str | Path,
+    mask: str | Path | None = None,
+    data_range: float | None = None,
+    resampled: bool = False,
+    factor: float = 1.0,
 ) -> dict[str, Any]:
     """`evaluate_volumes` of files; the result also names them.
 
+    Args:
+        factor: the test volume is multiplied by it first, as units of MR images are arbitrary.
+        resampled: put a reference, and a mask, that lie on another grid onto that of the test volume first.
+
     Raises:
-        InputError, SettingError: as `evaluate_volumes` and `read_volume`.
+        InputError, SettingError: as `evaluate_volumes` and `read_volume`; a reference that shows too little.
     """
-    inside = None if mask is None else read_volume(mask)
-    figures = evaluate_volumes(read_volume(reference), read_volume(test), inside, data_range)
+    truth, made, inside = read_volume(reference), read_volume(test), None if mask is None else read_volume(mask)
+    seen: NDArray[np.bool_] | None = None
+    notes: list[str] = []
+    if factor != 1.0:
+        made = Volume(made.array * np.float32(factor), made.geometry)
+        notes.append(f"the volume was multiplied by {factor:.4g} to be as bright as the reference")
+    if resampled and not truth.geometry.agrees_with(made.geometry):
+        truth, seen = on_grid(truth, made.geometry)
+        notes.append(f"the reference was resampled onto the volume's grid; it shows {seen.mean():.0%} of it")
+        seen = None if seen.all() else seen
+    if resampled and inside is not None and not inside.geometry.agrees_with(made.geometry):
+        inside = resample(inside, made.geometry, nearest=True)
+    figures = evaluate_volumes(truth, made, inside, data_range, seen)
+    figures["notes"] = [*notes, *figures["notes"]]
     return {"reference": str(reference), "test": str(test), "mask_file": None if mask is None else str(mask), **figures}
+
+
+def on_grid(reference: Volume, grid: Geometry) -> tuple[Volume, NDArray[np.bool_]]:
+    """A reference on the grid of a volume, and which of the grid's voxels it shows. Raises InputError if too few."""
+    everywhere = Volume(np.ones_like(reference.array), reference.geometry)
+    seen = resample(everywhere, grid, nearest=True).array > 0
+    if seen.mean() < LEAST_SEEN:
+        text = f"the reference shows {seen.mean():.0%} of the volume, and at least {LEAST_SEEN:.0%} are needed"
+        raise InputError(text, "Choose an image of the same place")
+    return resample(reference, grid), seen
 
 
 def _figures(
@@ -84,8 +124,8 @@ def _figures(
     data_range: float,
     mask: NDArray[np.bool_] | None,
     notes: list[str],
+    where: str,
 ) -> dict[str, Any]:
-    where = "whole" if mask is None else "mask"
     psnr = metrics.psnr(reference, test, data_range, mask)
     if math.isinf(psnr):
         notes.append(f"{where}: the voxels are equal, so PSNR is infinite")

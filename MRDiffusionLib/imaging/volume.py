@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -110,14 +109,6 @@ def require_contrast(volume: Volume, name: str) -> None:
     low, high = float(volume.array.min()), float(volume.array.max())
     if low == high:
         raise InputError(f"all voxels of {name} have the value {low:g}", "Choose a volume that shows something")
-
-
-def sha256_of(array: NDArray[np.generic]) -> str:
-    """SHA-256 of the values in C order, as `hashlib.sha256(array.tobytes())` but without the copy."""
-    digest = hashlib.sha256()
-    for part in array if array.ndim > 1 else [array]:
-        digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()
 
 
 def _check_file(path: Path) -> None:

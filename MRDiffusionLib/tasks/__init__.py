@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..request import Progress, Request, Result
 from . import degradation, enhancement, superresolution, synthesis
+from .memory import frugally
 from .models import PackCache
 
 OnProgress = Callable[[Progress], None]
@@ -22,7 +23,7 @@ def run(
     progress: OnProgress | None = None,
     preview: OnPreview | None = None,
 ) -> Result:
-    """Run a request.
+    """Run a request; where memory is short, again with smaller batches and at last on the CPU, and say so.
 
     Args:
         cache: keeps loaded packs warm over several requests.
@@ -35,8 +36,10 @@ def run(
     Raises:
         UserError: anything that the person can put right.
         diffusion.Cancelled: raised by `progress`.
+        MemoryError or what torch raises: also one image at a time on the CPU is too much.
     """
-    return _RUNS[request.task](request, cache or PackCache(), progress, preview)
+    cache = cache or PackCache()
+    return frugally(request, lambda wanted: _RUNS[wanted.task](wanted, cache, progress, preview), cache.clear)
 
 
 _RUNS = {

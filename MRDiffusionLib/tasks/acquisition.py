@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..imaging.checksum import sha256_of
 from ..imaging.geometry import Geometry
 from ..imaging.kspace_file import is_k_space, read_k_space
-from ..imaging.volume import read_volume, sha256_of
+from ..imaging.volume import read_volume
 from ..physics.fourier import ifft2c
 from ..physics.kspace import Measurement, measure_image, measure_k_space
 from ..physics.noise import estimate_noise

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..imaging.checksum import sha256_of
 from ..imaging.geometry import Geometry
 from ..imaging.resample import covered, grid_around, resample, window_middle
-from ..imaging.volume import Volume, read_volume, require_contrast, sha256_of
+from ..imaging.volume import Volume, read_volume, require_contrast
 from ..packs import PackInfo
 from ..packs.domain import grid_warnings, intensity_warnings, plane_warnings
 from ..packs.intensity import intensity_scale

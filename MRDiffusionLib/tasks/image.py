@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from ..imaging.checksum import sha256_of
 from ..imaging.geometry import Geometry
-from ..imaging.volume import read_volume, require_contrast, sha256_of
+from ..imaging.volume import read_volume, require_contrast
 from ..packs import PackInfo
 from ..packs.domain import intensity_warnings, plane_warnings
 from ..packs.intensity import intensity_scale

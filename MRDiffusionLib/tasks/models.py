@@ -105,6 +105,10 @@ class PackCache:
         """An enhancement pack."""
         return self._get(EnhancerModel, load_enhancer, pack, device, precision)
 
+    def clear(self) -> None:
+        """Forget all loaded packs."""
+        self._loaded.clear()
+
     def _get(self, kind: type[T], load: Callable[..., Any], pack: str, device: torch.device, precision: str) -> T:
         info = find_pack(pack)
         key = (kind, info.folder, info.weights_sha256, str(device), precision)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import platform
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,6 +47,9 @@ class Backend(Protocol):
     def write(self, volume: Any, path: Path) -> None:
         """Write a volume of a result to a file."""
 
+    def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
+        """Compare two files, of which `test` is multiplied first; `mask` may be empty."""
+
     def free_memory(self) -> None:
         """Give back what can be given back, loaded packs too."""
 
@@ -78,12 +83,19 @@ class TorchBackend:
         from .. import tasks
 
         self.warm_up()
-        return tasks.run(request, cache=self._cache, progress=progress, preview=preview)
+        result = tasks.run(request, cache=self._cache, progress=progress, preview=preview)
+        peak = peak_memory_mb()
+        return result if peak is None else replace(result, measurements={**result.measurements, "peak_memory_mb": peak})
 
     def write(self, volume: Any, path: Path) -> None:
         from ..imaging.volume import write_volume
 
         write_volume(volume, path)
+
+    def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
+        from ..evaluation import evaluate_files
+
+        return evaluate_files(reference, test, mask or None, resampled=True, factor=factor)
 
     def free_memory(self) -> None:
         import torch
@@ -94,12 +106,21 @@ class TorchBackend:
             torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the memory of the machine or of the GPU is full.
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has had, in MB: of the GPU where there is one; None where it cannot be told."""
+    import torch
 
-    torch raises a plain RuntimeError on the CPU, so the text has to tell.
-    """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("DefaultCPUAllocator", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
+        return int(found[1]) * 1024 / 1e6 if found else None
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -22,7 +22,7 @@ def sidecar(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
         result: with its volumes in memory.
         files: role to the file of each volume.
     """
-    from ..imaging.volume import sha256_of
+    from ..imaging.checksum import sha256_of
 
     return {
         **result.provenance,

@@ -4,6 +4,9 @@ To the worker, on its standard input:
 
     {"type": "run", "id": "1", "request": {...}, "output": "/folder"}    `Request.to_json()`; an existing folder;
                                            "previews": false where nobody looks at them: each costs some computing
+    {"type": "evaluate", "id": "2", "reference": "/a.nrrd", "test": "/b.nrrd"}    image quality of b; also of a region
+                                           with "mask": "/m.nrrd"; the reference is resampled where it has to be,
+                                           and b multiplied by "factor": 1.0 first
     {"type": "cancel", "id": "1"}          a run that is queued or running; any other id is ignored (it has just ended)
     {"type": "shutdown"}                   stop what runs, clean up, end; closing standard input does the same
 
@@ -13,10 +16,11 @@ From the worker, on its standard output:
     {"type": "progress", "id", "slice", "slices", "step", "steps", "seconds_left"}
     {"type": "preview", "id", "slice", "path"}       .npy, float32 (rows, columns); kept until some newer ones are there
     {"type": "result", "id", "volumes", "measurements", "provenance", "warnings"}     volumes: role to .nrrd in `output`
+    {"type": "evaluation", "id", "figures"}          `evaluation.evaluate_files`
     {"type": "cancelled", "id"}
     {"type": "error", "id", "kind", "message", "hint", "details"}     id null: no run of its own (an unreadable message)
 
-Every run ends with exactly one of result, cancelled or error. Several runs wait in order.
+Every run ends with exactly one of result, evaluation, cancelled or error. Several runs wait in order.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from ..settings import shown
 KINDS = ("input", "setting", "pack", "device", "storage", "memory", "internal")
 """What an error is about; all but 'internal' can be put right by the person."""
 
-ENDS = ("result", "cancelled", "error")
+ENDS = ("result", "evaluation", "cancelled", "error")
 """Types of the message that ends a run."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -63,6 +67,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Compare a volume with a reference, both files; `mask` is one more, or empty. The volume is multiplied first."""
+
+    id: str
+    reference: str
+    test: str
+    mask: str = ""
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Cancel:
     """Stop a run within one denoising step, or take it out of the queue."""
 
@@ -74,7 +89,7 @@ class Shutdown:
     """Stop everything and end."""
 
 
-def parse(line: bytes | str) -> Run | Cancel | Shutdown:
+def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
     """Read a line sent to the worker.
 
     Raises:
@@ -84,8 +99,8 @@ def parse(line: bytes | str) -> Run | Cancel | Shutdown:
     kind = message.get("type")
     if kind == "shutdown":
         return Shutdown()
-    if kind not in ("run", "cancel"):
-        raise ProtocolError(f"message type {shown(kind)} is unknown", "Known types are run, cancel, shutdown")
+    if kind not in ("run", "evaluate", "cancel"):
+        raise ProtocolError(f"message type {shown(kind)} is unknown", "Known types are run, evaluate, cancel, shutdown")
     run_id = message.get("id")
     # An id becomes part of file names.
     if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
@@ -94,6 +109,17 @@ def parse(line: bytes | str) -> Run | Cancel | Shutdown:
         )
     if kind == "cancel":
         return Cancel(run_id)
+    if kind == "evaluate":
+        reference, test, mask = message.get("reference"), message.get("test"), message.get("mask", "")
+        if not (isinstance(reference, str) and isinstance(test, str) and isinstance(mask, str) and reference and test):
+            text = f"the files of evaluation {run_id} are {shown([reference, test, mask])}"
+            raise ProtocolError(text, "Give the paths of reference and test, and of a mask if there is one", run_id)
+        factor = message.get("factor", 1.0)
+        if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not (0 < factor < math.inf):
+            raise ProtocolError(
+                f"the factor of evaluation {run_id} is {shown(factor)}", "Give a number above 0", run_id
+            )
+        return Evaluate(run_id, reference, test, mask, factor)
     output = message.get("output")
     if not isinstance(output, str) or not output:
         raise ProtocolError(f"the output of run {run_id} is {shown(output)}", "Give an existing folder", run_id)
@@ -148,6 +174,10 @@ def result(run_id: str, volumes: Mapping[str, Path], outcome: Result) -> dict[st
         "provenance": outcome.provenance,
         "warnings": list(outcome.warnings),
     }
+
+
+def evaluation(run_id: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "evaluation", "id": run_id, "figures": dict(figures)}
 
 
 def cancelled(run_id: str) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from ..errors import StorageError, UserError
+from ..errors import StorageError, UserError, is_out_of_memory
 from ..request import Progress, Result
 from . import protocol
-from .backend import Backend, TorchBackend, is_out_of_memory
+from .backend import Backend, TorchBackend
 from .folder import PrivateFolder
 from .outputs import remove_unfinished, write_together
 from .throttle import Throttle
@@ -47,6 +47,8 @@ GRACE = 5.0
 
 INSTALL_HINT = "Install the libraries named in requirements.txt"
 MEMORY_HINT = "Run fewer slices at once (batch 1), close other programs, or use the CPU if the GPU was too small"
+
+Work = protocol.Run | protocol.Evaluate
 
 
 class Server:
@@ -74,8 +76,8 @@ class Server:
         self._started = time.monotonic() if started is None else started
         self._grace = grace
         self._changed = threading.Condition()
-        self._queue: deque[protocol.Run] = deque()
-        self._running: protocol.Run | None = None
+        self._queue: deque[Work] = deque()
+        self._running: Work | None = None
         self._cancel = threading.Event()
         self._ending = False
         self._sending = threading.Lock()
@@ -164,7 +166,7 @@ class Server:
             traceback.print_exc()
         return backend, {}
 
-    def _next(self) -> protocol.Run | None:
+    def _next(self) -> Work | None:
         with self._changed:
             while not self._queue and not self._ending:
                 self._changed.wait()
@@ -179,9 +181,18 @@ class Server:
             self._running = None
         self._send(message)
 
-    def _attempt(self, run: protocol.Run, backend: Backend) -> dict[str, Any]:
-        """Run a request; the message that ends it."""
+    def _attempt(self, run: Work, backend: Backend) -> dict[str, Any]:
+        """Do what was asked; the message that ends it."""
+        try:
+            if isinstance(run, protocol.Evaluate):
+                return protocol.evaluation(run.id, backend.evaluate(run.reference, run.test, run.mask, run.factor))
+            return self._run(run, backend)
+        except backend.cancelled:
+            return protocol.cancelled(run.id)
+        except BaseException as error:
+            return _error_message(run.id, error)
 
+    def _run(self, run: protocol.Run, backend: Backend) -> dict[str, Any]:
         def check() -> None:
             if self._cancel.is_set():
                 raise backend.cancelled()
@@ -196,17 +207,12 @@ class Server:
         def preview(slice_number: int, image: NDArray[np.float32]) -> None:
             show((slice_number, image))
 
-        try:
-            if not os.path.isdir(run.output):
-                raise StorageError(f"the output folder {run.output} does not exist", "Make it first")
-            check()
-            outcome = backend.run(run.request, progress, preview if run.previews else None)
-            report.flush()
-            return self._write(run, outcome, backend, check)
-        except backend.cancelled:
-            return protocol.cancelled(run.id)
-        except BaseException as error:
-            return _error_message(run.id, error)
+        if not os.path.isdir(run.output):
+            raise StorageError(f"the output folder {run.output} does not exist", "Make it first")
+        check()
+        outcome = backend.run(run.request, progress, preview if run.previews else None)
+        report.flush()
+        return self._write(run, outcome, backend, check)
 
     def _write(self, run: protocol.Run, outcome: Result, backend: Backend, check: Callable[[], None]) -> dict[str, Any]:
         places = {role: Path(run.output) / f"{role}-{run.id}.nrrd" for role in outcome.volumes}

@@ -57,7 +57,15 @@ class IOManager:
     """Of qSlicerCoreIOManager: volumes and scenes, as `slicer.util.loadVolume`, `saveScene` and `loadScene` ask."""
 
     def __init__(self, application: Application) -> None:
-        self._application = application
+        self._application, self._saved = application, _Signal()
+
+    def connect(self, signal, slot) -> None:
+        assert signal == "fileSaved(qSlicerIO::IOProperties)", signal
+        self._saved.connect(slot)
+
+    def disconnect(self, signal, slot) -> None:
+        assert signal == "fileSaved(qSlicerIO::IOProperties)", signal
+        self._saved.disconnect(slot)
 
     def loadNodes(self, kind, properties, loaded, _messages):
         scene, path = self._application.scene, properties["fileName"]
@@ -77,9 +85,14 @@ class IOManager:
         scene.SetURL(path)
         return bool(scene.Connect() if clear else scene.Import())
 
+    def fileWriterFileType(self, _node) -> str:
+        return "VolumeFile"
+
     def saveNodes(self, kind, properties, _messages):
-        assert kind == "SceneFile", kind
         scene, path = self._application.scene, properties["fileName"]
+        if properties.get("nodeID"):
+            return self._save_volume(scene.GetNodeByID(properties["nodeID"]), path)
+        assert kind == "SceneFile", kind
         if path.endswith(".mrb"):
             return bool(scene.WriteToMRB(path))
         self._save_volumes(scene, Path(path).parent)
@@ -90,9 +103,15 @@ class IOManager:
         """As the Save dialog does: each volume gets a file beside the scene."""
         for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
             node = scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode")
-            node.AddDefaultStorageNode()
-            node.GetStorageNode().SetFileName(str(folder / f"volume-{number}.nrrd"))
-            node.GetStorageNode().WriteData(node)
+            self._save_volume(node, str(folder / f"volume-{number}.nrrd"))
+
+    def _save_volume(self, node, path):
+        node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(path)
+        saved = bool(node.GetStorageNode().WriteData(node))
+        if saved:
+            self._saved.emit({"nodeID": node.GetID(), "fileName": path})
+        return saved
 
 
 class Application(qt.QApplication):
@@ -122,7 +141,13 @@ class Application(qt.QApplication):
         self.volumes_logic = slicer.vtkSlicerVolumesLogic()
         self.volumes_logic.SetMRMLScene(self.scene)
         self.volumes_logic.SetMRMLApplicationLogic(self._logic)
+        self.sequences_logic = slicer.vtkSlicerSequencesLogic()
+        self.sequences_logic.SetMRMLScene(self.scene)  # makes browsers known to the scene
         self._io = IOManager(self)
+        self._settings = {
+            name: qt.QSettings(str(temporary_folder / f"{name}.ini"), qt.QSettings.IniFormat)
+            for name in ("Slicer", "Slicer-of-this-revision")
+        }
 
     def make_views(self, size: tuple[int, int] = (320, 320)) -> None:
         """Open the three slice views; without them the application is as started with --no-main-window."""
@@ -139,8 +164,24 @@ class Application(qt.QApplication):
     def applicationLogic(self):
         return self._logic
 
+    def userSettings(self):
+        return self._settings["Slicer"]
+
+    def revisionUserSettings(self):
+        return self._settings["Slicer-of-this-revision"]
+
     def coreIOManager(self) -> IOManager:
         return self._io
+
+
+class Module:
+    """Of qSlicerAbstractCoreModule: a module that Slicer brings, with its logic."""
+
+    def __init__(self, logic) -> None:
+        self._logic = logic
+
+    def logic(self):
+        return self._logic
 
 
 def start(temporary_folder: Path) -> Application:
@@ -149,7 +190,9 @@ def start(temporary_folder: Path) -> Application:
         return slicer.app
     slicer.app = Application(temporary_folder)
     slicer.mrmlScene = slicer.app.scene
-    slicer.modules = types.SimpleNamespace()
+    slicer.modules = types.SimpleNamespace(
+        volumes=Module(slicer.app.volumes_logic), segmentations=Module(slicer.vtkSlicerSegmentationsModuleLogic())
+    )
     slicer.selfTests = {}
     slicer.qMRMLNodeComboBox = mrml_widgets.qMRMLNodeComboBox
     i18n = types.ModuleType("slicer.i18n")

@@ -65,6 +65,11 @@ class FakeBackend:
             time.sleep(volume)
         path.write_bytes(volume if isinstance(volume, bytes) else b"voxels")
 
+    def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
+        if reference == "fails":
+            raise InputError("the reference shows 3 % of the volume", "Choose another")
+        return {"files": [reference, test, mask, factor], "whole": {"psnr_db": float("inf")}}
+
     def quick(self, _: str, progress: OnProgress, preview: OnPreview | None) -> None:
         progress(Progress(1, 1, 1, 1, None))
 

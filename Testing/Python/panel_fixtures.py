@@ -44,6 +44,7 @@ def panel(scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     others = set(descendants(os.getpid()))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
+    slicer.app.userSettings().clear()
     made = make_panel(WORKER)
     made.parameters.steps = 4
     yield made

@@ -70,6 +70,14 @@ def test_the_layer_rule_finds_an_import_that_points_upwards(tmp_path: Path) -> N
     assert "MRDiffusionLib.diffusion is not allowed to import MRDiffusionLib.tasks" in done.stdout
 
 
+@pytest.mark.parametrize("module", ["imaging.geometry", "imaging.dicom", "imaging.checksum"])
+def test_what_the_panel_takes_of_imaging_loads_no_simpleitk(module: str) -> None:
+    """Of two SimpleITKs in one process one would not work: Slicer has its own."""
+    code = f"import sys, MRDiffusionLib.{module}; print('SimpleITK' in sys.modules, 'pydicom' in sys.modules)"
+    done = run(sys.executable, "-c", code)
+    assert (done.returncode, done.stdout.strip()) == (0, "False False"), done.stderr
+
+
 @pytest.mark.parametrize("module", TORCH_FREE)
 def test_light_parts_load_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +392,35 @@ def test_importing_the_evaluation_loads_no_torch() -> None:
     program = "import sys, MRDiffusionLib.evaluation; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_reference_on_another_grid_is_resampled_and_compared_where_it_shows_something(tmp_path: Path) -> None:
+    reference, test, mask = volumes()
+    for name, volume in (("test", test), ("reference", reference), ("mask", mask)):
+        write_volume(volume, tmp_path / f"{name}.nrrd")
+    paths = [tmp_path / f"{name}.nrrd" for name in ("reference", "test", "mask")]
+    same = evaluate_files(*paths, resampled=True)
+    assert same == evaluate_files(*paths)
+    brighter = evaluate_files(*paths, data_range=1.0, factor=2.0)
+    assert brighter["whole"]["mae"] == pytest.approx(np.abs(reference.array - 2 * test.array).mean(), rel=1e-5)
+    assert "multiplied by 2" in brighter["notes"][0]
+    # The same image with a row more on one side and six fewer on the other.
+    cut = Volume(
+        np.pad(reference.array, ((0, 0), (1, 0), (0, 0)))[:, :-6],
+        replace(reference.geometry, size=(48, 59, 3), origin=(-3.0, 2.5, 5.0)),
+    )
+    write_volume(cut, tmp_path / "cut.nrrd")
+    with pytest.raises(InputError, match="another grid"):
+        evaluate_files(tmp_path / "cut.nrrd", paths[1])
+    figures = evaluate_files(tmp_path / "cut.nrrd", paths[1], paths[2], resampled=True, data_range=1.0)
+    seen = np.zeros_like(mask.array)
+    seen[:, :58] = 1
+    assert figures["whole"]["voxels"] == seen.sum()
+    assert figures["whole"]["psnr_db"] == pytest.approx(psnr(reference.array, test.array, 1.0, seen), rel=1e-5)
+    inside = seen * mask.array
+    assert figures["mask"]["psnr_db"] == pytest.approx(psnr(reference.array, test.array, 1.0, inside), rel=1e-5)
+    assert "resampled onto the volume's grid; it shows 91% of it" in figures["notes"][0]
+    far = Volume(cut.array, replace(cut.geometry, origin=(-3.0, 60.0, 5.0)))
+    write_volume(far, tmp_path / "far.nrrd")
+    with pytest.raises(InputError, match=r"shows 42% of the volume.*60%"):
+        evaluate_files(tmp_path / "far.nrrd", paths[1], resampled=True)

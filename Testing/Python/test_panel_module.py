@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import types
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +127,7 @@ def test_module_reloaded_in_mid_run(module: Any, scene: Any, monkeypatch: pytest
     before = slicer.modules.MRDiffusionWidget.panel
     before.ui.applyButton.click()
     wait_for(lambda: before.logic.state == State.RUNNING)
-    process = before.logic._worker._process.processId()
+    process = before.logic.worker._process.processId()
     slicer.util.reloadScriptedModule("MRDiffusion")
     try:
         assert not Path(f"/proc/{process}").exists()
@@ -214,3 +217,36 @@ def test_signal_tells_all_even_if_one_leaves() -> None:
     signal.emit(1)
     signal.emit(2)
     assert heard == [("once", 1), ("always", 1), ("always", 2)]
+
+
+def test_samples_are_offered_in_sample_data(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from MRDiffusionPanel import samples
+
+    offered: list[dict[str, Any]] = []
+    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **values: offered.append(values))
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    slicer.modules.MRDiffusionInstance.registerSamples()
+    assert len(offered) == len(samples.SAMPLES) and {each["category"] for each in offered} == {"MRDiffusion"}
+    for each in offered:
+        assert len(each["uris"]) == len(each["fileNames"]) == len(each["nodeNames"]) == len(each["checksums"])
+        assert Path(each["thumbnailFileName"]).read_bytes().startswith(b"\x89PNG")
+        for uri, checksum in zip(each["uris"], each["checksums"]):
+            with urllib.request.urlopen(uri) as stream:
+                assert checksum == "SHA256:" + hashlib.sha256(stream.read()).hexdigest()
+    # Simulated images say so in their name.
+    names = [name for each in offered for name in each["nodeNames"]]
+    assert {"cardiac-t2 (simulated)", "brain-t1-noisy (simulated noise)"} <= set(names)
+    monkeypatch.setitem(sys.modules, "SampleData", None)
+    slicer.modules.MRDiffusionInstance.registerSamples()
+
+
+def test_entry_of_the_extensions_index() -> None:
+    """As Slicer's schema of catalogue entries 1.0.1 wants it: these entries and no others, of these types."""
+    entry = json.loads((MODULE.parents[1] / "docs" / "ExtensionsIndex" / "MRDiffusion.json").read_text())
+    kinds = {"$schema": str, "category": str, "scm_url": str, "scm_revision": str, "build_dependencies": list}
+    kinds |= {"build_subdirectory": str, "tier": int}
+    assert {name: type(value) for name, value in entry.items()} == kinds
+    assert entry["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.1.json#") and 1 <= entry["tier"] <= 5
+    cmake = (MODULE.parents[1] / "CMakeLists.txt").read_text()
+    assert f'EXTENSION_CATEGORY "{entry["category"]}"' in cmake
+    assert f'EXTENSION_DEPENDS "{" ".join(entry["build_dependencies"])}"' in cmake and "project(MRDiffusion)" in cmake

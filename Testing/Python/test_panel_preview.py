@@ -320,8 +320,8 @@ def test_previews_end_when_the_person_leaves_the_panel(panel: Any, red: Any) -> 
 
 def test_worker_is_not_asked_for_pictures_of_a_run(panel: Any, red: Any) -> None:
     sent: list[dict[str, Any]] = []
-    send = panel.logic._worker.send
-    panel.logic._worker.send = lambda message: (sent.append(message), send(message))
+    send = panel.logic.worker.send
+    panel.logic.worker.send = lambda message: (sent.append(message), send(message))
     show(panel, red, 1)
     run(panel)
     assert [message["previews"] for message in sent] == [False]
@@ -357,8 +357,8 @@ def test_failure_is_shown_and_not_tried_again_by_itself(panel: Any, red: Any) ->
 def test_killed_worker_is_started_by_the_next_change(panel: Any, red: Any) -> None:
     show(panel, red, 1)
     preview(panel)
-    os.kill(panel.logic._worker._process.processId(), signal.SIGKILL)
-    wait_for(lambda: panel.logic._worker._process is None)
+    os.kill(panel.logic.worker._process.processId(), signal.SIGKILL)
+    wait_for(lambda: panel.logic.worker._process is None)
     panel.widgets["weight"].value = 0.25
     assert "lambda 0.25" in resting(panel).GetName()
 

@@ -48,7 +48,7 @@ def oblique(left_handed: bool) -> np.ndarray:
 
 
 def worker_process(panel: Any) -> int:
-    return panel.logic._worker._process.processId()
+    return panel.logic.worker._process.processId()
 
 
 def volumes(scene: Any) -> list[str]:
@@ -193,7 +193,7 @@ def test_cancel_stops_and_keeps_the_worker(panel: Any, scene: Any) -> None:
 
 
 def test_cancel_kills_a_worker_that_does_not_listen(panel: Any, scene: Any) -> None:
-    panel.logic._worker._timer.setInterval(100)
+    panel.logic.worker._timer.setInterval(100)
     select(panel, add_volume(), "hang")
     panel.ui.applyButton.click()
     wait_for(lambda: panel.logic.state == State.RUNNING)
@@ -263,7 +263,7 @@ def test_worker_that_dies_at_rest_is_started_again(panel: Any) -> None:
     select(panel, add_volume())
     run(panel)
     os.kill(worker_process(panel), signal.SIGKILL)
-    wait_for(lambda: panel.logic._worker._process is None)
+    wait_for(lambda: panel.logic.worker._process is None)
     assert panel.logic.state == State.DONE
     assert can_run_again(panel)
 

@@ -38,6 +38,9 @@ from MRDiffusionLib.settings import DEFAULT_SCALE
 pytest_plugins = ["panel_fixtures"]
 
 
+SHEARED = ((1.0, 0.2, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+
+
 def heart(name: str = "cine", spacing: float = 2.0, size: tuple[int, int, int] = (3, 8, 8)) -> Any:
     return add_volume(name, size, spacing)
 
@@ -172,9 +175,13 @@ def test_reasons_are_said_in_words(panel: Any, scene: Any) -> None:
     row(panel, "T2").selector.setCurrentNode(t2)
     assert panel.ui.applyButton.enabled
     moved = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    moved.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.array(SHEARED)))
     t2.SetAndObserveTransformNodeID(moved.GetID())
     panel.enter()
-    assert "T2 and bSSFP are moved by different transforms" in panel.ui.stateText.text
+    assert "T2 is warped or sheared against bSSFP; harden" in panel.ui.stateText.text
+    moved.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1, 1, 1])))
+    panel.enter()
+    assert panel.ui.applyButton.enabled
     t2.SetAndObserveTransformNodeID(None)
     t2.SetOrigin(500.0, 0.0, 0.0)
     panel.enter()
@@ -389,6 +396,7 @@ def test_sample_comes_with_one_click_and_the_truth_is_not_an_input(panel: Any) -
     assert panel.parameters.synthesisTarget == "LGE" and panel.ui.applyButton.enabled
     (truth,) = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if "simulated truth" in n.GetName()]
     assert truth not in panel._captured().inputs.values()
+    assert panel.compare.reference.currentNode() is truth
 
 
 def test_sample_button_is_hidden_where_the_files_are_missing(panel: Any, tmp_path: Path) -> None:

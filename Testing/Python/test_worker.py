@@ -103,6 +103,22 @@ def test_ready_comes_first_and_a_run_ends_with_its_result(start: Start, output: 
     assert worker.close() == 0
 
 
+def test_two_files_are_compared_between_runs(start: Start, output: Path) -> None:
+    worker = start()
+    worker.wait_ready()
+    worker.send({"type": "evaluate", "id": "a", "reference": "r.nrrd", "test": "t.nrrd", "factor": 2})
+    worker.send({"type": "evaluate", "id": "b", "reference": "fails", "test": "t.nrrd", "mask": "m.nrrd"})
+    worker.send({"type": "evaluate", "id": "c", "reference": "r.nrrd"})
+    worker.send({"type": "evaluate", "id": "d", "reference": "r.nrrd", "test": "t.nrrd", "factor": 0})
+    found = {message["id"]: message for message in (worker.receive(20) for _ in range(4))}
+    assert "the factor of evaluation d is 0" in found["d"]["message"]
+    assert found["a"]["type"] == "evaluation"
+    assert found["a"]["figures"] == {"files": ["r.nrrd", "t.nrrd", "", 2], "whole": {"psnr_db": None}}
+    assert (found["b"]["type"], found["b"]["message"]) == ("error", "the reference shows 3 % of the volume")
+    assert found["c"]["type"] == "error" and "reference and test" in found["c"]["hint"]
+    assert worker.run(fake("quick"), output)["type"] == "result"
+
+
 def test_what_libraries_print_does_not_reach_the_stream(start: Start, output: Path) -> None:
     worker = start()
     worker.wait_ready()

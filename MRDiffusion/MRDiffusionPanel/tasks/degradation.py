@@ -45,6 +45,7 @@ class DegradationSection(QualitySection):
 
     task = "degradation"
     settings = DegradationSettings
+    captures = Degradation
     prefix = "degradation"
     sample = ("brain-t1-fine.nii.gz",)
     plain = ("level", "steps")

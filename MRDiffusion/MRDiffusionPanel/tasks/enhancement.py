@@ -48,6 +48,7 @@ class EnhancementSection(QualitySection):
 
     task = "enhancement"
     settings = EnhancementSettings
+    captures = Enhancement
     prefix = "enhancement"
     sample = ("brain-t1-noisy.nii.gz",)
     plain = ("kind",)

@@ -41,6 +41,7 @@ class Section(ABC):
     Attributes:
         task: its name in a `Request`.
         settings: its settings.
+        captures: what `captured` gives.
         prefix: of its parameters in the scene, where several tasks have a setting of the same name.
         plain: the settings that are parameters of the scene as they are.
         sample: files of its sample data; the first ones are inputs.
@@ -48,6 +49,7 @@ class Section(ABC):
 
     task: ClassVar[str]
     settings: ClassVar[type]
+    captures: ClassVar[type[Parameters]]
     prefix: ClassVar[str] = ""
     plain: ClassVar[tuple[str, ...]]
     sample: ClassVar[tuple[str, ...]]
@@ -91,6 +93,10 @@ class Section(ABC):
         """Load the sample data, choose them as inputs, and a pack that suits them; gives the volume to look at."""
 
     # A task overrides what it needs of the following.
+
+    def truth_of_sample(self) -> Any:
+        """The volume of the sample that was loaded last which a result can be compared with, or None."""
+        return None
 
     def on_pack(self, parameters: Any, pack: PackInfo) -> None:  # noqa: B027
         """A person has chosen a pack."""

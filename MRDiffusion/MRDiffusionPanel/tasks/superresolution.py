@@ -80,6 +80,7 @@ class SuperResolutionSection(Section):
 
     task = "superresolution"
     settings = SuperResolutionSettings
+    captures = SuperResolution
     plain = ("weight", "method", "sampler", "steps", "eta", "strength", "samples")
     sample = ("brain-t1-low-resolution.nii.gz",)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import slicer
 import slicer.util
 
 from MRDiffusionLib.packs import PackInfo
@@ -107,8 +108,8 @@ class Synthesis(Parameters):
                 if self.inputs[other] is volume:
                     text = _("{name} is chosen as {other} and as {role}; choose another volume")
                     return text.format(name=volume.GetName(), other=other, role=role)
-            if volume.GetTransformNodeID() != self.first.GetTransformNodeID():
-                text = _("{role} and {first} are moved by different transforms; harden them in the module Transforms")
+            if grids.transform_problem(volume, self.first):
+                text = _("{role} is warped or sheared against {first}; harden the transforms in the module Transforms")
                 return text.format(role=role, first=first)
             if grids.apart(volume, self.first):
                 text = _("{role} and {first} show different places; choose images of one examination")
@@ -129,6 +130,8 @@ class SynthesisSection(Section):
 
     task = "synthesis"
     settings = SynthesisSettings
+    captures = Synthesis
+    _truth = ""
     prefix = "synthesis"
     plain = ("guidance", "strength", "steps", "samples", "eta")
     sample = ("cardiac-bssfp.nii.gz", "cardiac-t2.nii.gz", "cardiac-lge.nii.gz")
@@ -178,6 +181,7 @@ class SynthesisSection(Section):
             for file, (role, name) in zip(self.sample, SAMPLE_NAMES.items())
         }
         *given, truth = volumes
+        self._truth = volumes[truth].GetID()
         suitable = [pack.name for pack in packs if _suits_sample(pack)]
         with slicer.util.NodeModify(parameters.parameterNode):
             if suitable and parameters.synthesisPack not in suitable:
@@ -186,6 +190,9 @@ class SynthesisSection(Section):
             for role in given:
                 roles.set_volume(parameters.parameterNode, role, volumes[role])
         return volumes[given[0]]
+
+    def truth_of_sample(self) -> Any:
+        return slicer.mrmlScene.GetNodeByID(self._truth) if self._truth else None
 
     def preferred(self, packs: list[PackInfo]) -> PackInfo:
         return next((pack for pack in packs if _suits_sample(pack)), packs[0])

@@ -1,0 +1,217 @@
+"""The part of the panel that puts a result beside a real image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+import slicer.util
+
+from MRDiffusionLib.errors import UserError
+
+from . import charts, comparison, views
+from .form import Form, drop_down, selector
+from .text import _
+
+FLICKER_MS = 500
+
+
+class CompareSection:
+    """Reference, segment, figures, difference, plots, and two ways to look from one image to the other.
+
+    Args:
+        box: the widget that holds all of it.
+        compare: does the comparisons.
+        result: gives the result that is judged, or None.
+    """
+
+    def __init__(self, box: Any, compare: comparison.Comparison, result: Callable[[], Any]) -> None:
+        self._compare, self._result = compare, result
+        self._segments: list[tuple[Any, str] | None] = []
+        self._rows: list[comparison.Row] = []
+        self._slots: list[Any] = []
+        self._told = ""
+        self._build(box)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(FLICKER_MS)
+        self._timer.timeout.connect(self._flick)
+        compare.changed.connect(self.refresh)
+        self.refresh()
+
+    def _build(self, box: Any) -> None:
+        form = Form(box)
+        self.label = qt.QLabel()
+        self.label.wordWrap = True
+        form.row(_("Result"), _("The result that is chosen in the list above"), self.label)
+        self.reference = selector(_("Select a real image"))
+        tip = _("A real image of the same sequence and place; it is resampled onto the result where it has to be")
+        form.row(_("Reference"), tip, self.reference)
+        self.segment = drop_down()
+        form.row(_("Within"), _("Judge also inside a segment"), self.segment)
+        self.matched = qt.QCheckBox(_("Match brightness"))
+        tip = _("Multiply the result so that it is as bright as the reference: units of MR images are arbitrary")
+        form.row("", tip, self.matched)
+        self.buttons: dict[str, Any] = {}
+        self._row_of_buttons(
+            box,
+            ("compare", _("Compare"), _("Compute figures of image quality"), self._on_compare),
+            ("difference", _("Difference"), _("Show the result less the reference, in colours"), self._on_difference),
+            ("beside", _("Side by side"), _("Show both in two views that move together"), self._on_beside),
+            ("flicker", _("Flicker"), _("Show them in turn, in the same place; press again to stop"), self._on_flicker),
+        )
+        self.buttons["flicker"].checkable = True
+        self._row_of_buttons(
+            box,
+            ("bland_altman", _("Bland-Altman"), _("Plot the difference of voxels over their mean"), self._on_plot),
+            ("histogram", _("Histogram"), _("Plot how often each intensity occurs"), self._on_plot),
+            (
+                "spectrum",
+                _("Spectrum"),
+                _("Plot power over spatial frequency; beyond the measured band detail is invented"),
+                self._on_plot,
+            ),
+        )
+        self.table = qt.QTableWidget()
+        self.table.setColumnCount(3)
+        self.table.setHorizontalHeaderLabels([_("Measure"), _("Whole"), _("Segment")])
+        self.table.horizontalHeader().setStretchLastSection(True)
+        self.table.verticalHeader().hide()
+        self.table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        box.layout().addWidget(self.table)
+        self._row_of_buttons(
+            box,
+            ("copy", _("Copy"), _("Copy the table"), self._on_copy),
+            ("csv", _("Save table..."), _("Save the table as a CSV file"), self._on_csv),
+        )
+        self.text = qt.QLabel()
+        self.text.wordWrap = True
+        box.layout().addWidget(self.text)
+        self.reference.currentNodeChanged.connect(self._on_choice)
+
+    def _row_of_buttons(self, box: Any, *described: tuple[str, str, str, Callable[[str], str | None]]) -> None:
+        row = qt.QHBoxLayout()
+        for name, text, tip, slot in described:
+            button = self.buttons[name] = qt.QPushButton(text)
+            button.toolTip = tip
+            wrapped = lambda *_arguments, name=name, slot=slot: self._act(name, slot)  # noqa: E731
+            self._slots.append(wrapped)
+            button.clicked.connect(wrapped)
+            row.addWidget(button)
+        box.layout().addLayout(row)
+
+    def remove(self) -> None:
+        """Let go of scene and comparison."""
+        self._timer.stop()
+        self._compare.changed.disconnect(self.refresh)
+        self.reference.setMRMLScene(None)
+        self._segments = []
+
+    def refresh(self, *_arguments: Any) -> None:
+        """Bring everything up to date: another result, another reference, new figures."""
+        result, reference = self._result(), self.reference.currentNode()
+        self.label.text = result.GetName() if result is not None else _("choose one in the list of results")
+        self._fill_segments()
+        self._rows = self._current_rows(result)
+        self.table.setRowCount(len(self._rows))
+        for number, row in enumerate(self._rows):
+            for column, text in enumerate(row):
+                self.table.setItem(number, column, qt.QTableWidgetItem(text))
+        self.table.visible = bool(self._rows)
+        self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (len(self._rows) + 1) + 6)
+        problem = "" if result is None or reference is None else comparison.pair_problem(result, reference)
+        both = result is not None and reference is not None and not problem
+        for name, button in self.buttons.items():
+            button.enabled = bool(self._rows) if name in ("copy", "csv") else both
+        self.buttons["compare"].enabled = both and not self._compare.busy
+        if not both:
+            self.buttons["flicker"].checked = False
+            self._timer.stop()
+        notes = self._compare.figures.get("notes", []) if self._compare.figures else []
+        self.text.text = "\n".join(filter(None, [problem, self._told or self._compare.message, *notes]))
+
+    def _current_rows(self, result: Any) -> list[comparison.Row]:
+        if result is None:
+            return []
+        kept = comparison.figures_of(result)
+        return [*comparison.rows_of(kept), *comparison.k_space_rows(result)] if kept else []
+
+    def _fill_segments(self) -> None:
+        names, found = [_("the whole image")], [None]
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            segmentation = node.GetSegmentation()
+            for number in range(segmentation.GetNumberOfSegments()):
+                identifier = segmentation.GetNthSegmentID(number)
+                names.append(f"{node.GetName()}: {segmentation.GetSegment(identifier).GetName()}")
+                found.append((node, identifier))
+        if [self.segment.itemText(n) for n in range(self.segment.count)] != names:
+            self.segment.clear()
+            self.segment.addItems(names)
+        self._segments = found
+
+    def _on_choice(self, *_arguments: Any) -> None:
+        self._told = ""
+        self.refresh()
+
+    def _act(self, name: str, slot: Callable[[str], str | None]) -> None:
+        try:
+            self._told = slot(name) or ""
+        except UserError as error:
+            self._told = _("Failed: {message}").format(message=error)
+        self.refresh()
+
+    def _on_compare(self, _name: str) -> None:
+        index = self.segment.currentIndex
+        segment = self._segments[index] if 0 <= index < len(self._segments) else None
+        self._compare.start(self._result(), self._reference(), segment, self.matched.checked)
+
+    def _on_difference(self, _name: str) -> None:
+        difference = comparison.add_difference(self._result(), self._reference(), self.matched.checked)
+        views.show_result(self._reference(), difference)
+
+    def _on_beside(self, _name: str) -> None:
+        views.show_beside(self._result(), self._reference())
+
+    def _on_flicker(self, _name: str) -> None:
+        if self.buttons["flicker"].checked:
+            views.show_result(self._reference(), self._result())
+            self._timer.start()
+        else:
+            self._timer.stop()
+            views.fade(self._reference(), 0.0)
+
+    def _flick(self) -> None:
+        """The reference in front of the result appears, or goes."""
+        shown = views.opacity_of(self._reference())
+        if shown is None:  # somebody shows something else
+            self._timer.stop()
+            self.buttons["flicker"].checked = False
+        else:
+            views.fade(self._reference(), 0.0 if shown > 0 else 1.0)
+
+    def _on_plot(self, name: str) -> str:
+        chart = getattr(charts, name)(self._result(), self._reference(), self.matched.checked)
+        charts.show(chart)
+        return chart.GetTitle()
+
+    def _on_copy(self, _name: str) -> str:
+        slicer.app.clipboard().setText("\n".join("\t".join(row) for row in self._rows))
+        return _("The table is on the clipboard.")
+
+    def _on_csv(self, _name: str) -> str | None:
+        file = qt.QFileDialog.getSaveFileName(None, _("Save the table"), "comparison.csv", "*.csv")
+        file = file[0] if isinstance(file, tuple) else file
+        if not file:
+            return None
+        try:
+            Path(file).write_text(comparison.as_csv(self._rows), encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                _("{file} cannot be written ({reason})").format(file=file, reason=error.strerror)
+            ) from error
+        return _("Saved to {file}.").format(file=file)
+
+    def _reference(self) -> Any:
+        return self.reference.currentNode()

@@ -1,0 +1,345 @@
+"""The same run over values of one or two settings: a sequence to browse, a table, a chart, and all at a glance."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any
+
+import slicer
+import slicer.util
+import vtk
+
+from MRDiffusionLib.errors import SettingError, UserError
+from MRDiffusionLib.settings import info_of, kind_of, settings_from, settings_to
+
+from . import charts, comparison, contact_sheet, nodes, views
+from .comparison import Comparison
+from .logic import Logic, State
+from .parameters import Parameters
+from .signals import Signal
+from .text import _
+
+SEED, SCALE = "seed", "scales."
+MOST = 64
+"""Runs of a sweep."""
+METRICS = ("psnr_db", "ssim", "haarpsi", "mae")
+OWN = ("residual_over_noise", "energy_outside", "level")
+"""Measurements of a run that are worth a column."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting and the values that it takes.
+
+    Attributes:
+        key: of `settings_of`.
+        label: for a person.
+    """
+
+    key: str
+    label: str
+    values: tuple[float, ...]
+
+
+@dataclass
+class Point:
+    """One run of a sweep."""
+
+    values: tuple[float, ...]
+    parameters: Parameters
+    label: str
+    figures: dict[str, float]
+
+
+def settings_of(chosen: Parameters) -> dict[str, str]:
+    """The settings of a run that can be swept: key to label."""
+    kind, found = type(chosen.settings), {}
+    for field in fields(kind):
+        info = info_of(kind, field.name)
+        if info.by_role:
+            found.update({f"{SCALE}{role}": _("scale of {role}").format(role=role) for role in chosen.inputs})
+        elif kind_of(kind, field.name) in (int, float):
+            found[field.name] = _(info.label)
+    return {**found, SEED: _("Seed")}
+
+
+def usual_values(chosen: Parameters, key: str) -> str:
+    """Values to begin with, as a person would write them."""
+    if key == SEED:
+        return ", ".join(str(chosen.seed + number) for number in range(4))
+    info = info_of(type(chosen.settings), key.split(".")[0])
+    if key.startswith(SCALE):
+        return "0, 1, 2, 4"
+    if info.minimum is not None and info.maximum is not None and info.maximum <= 1:
+        return ", ".join(f"{info.minimum + (info.maximum - info.minimum) * n / 4:g}" for n in range(5))
+    value = getattr(chosen.settings, key)
+    return f"{value:g}" if value is not None else "0"
+
+
+def read_values(text: str) -> tuple[float, ...]:
+    """'0.5, 1, 2' to numbers. Raises SettingError."""
+    try:
+        values = tuple(float(part) for part in text.replace(";", ",").split(",") if part.strip())
+    except ValueError as error:
+        raise SettingError(_("{text} is no list of numbers").format(text=text), _("Write them as 0.5, 1, 2")) from error
+    if not values or len(set(values)) != len(values):
+        raise SettingError(_("{text} names no value, or one twice").format(text=text), _("Write them as 0.5, 1, 2"))
+    return values
+
+
+def with_value(chosen: Parameters, key: str, value: float) -> Parameters:
+    """The same run with one setting changed. Raises SettingError for a value outside its range."""
+    if key == SEED:
+        if value != int(value) or value < 0:
+            raise SettingError(_("seed {value:g} is no whole number from 0").format(value=value))
+        return replace(chosen, seed=int(value))
+    values = settings_to(chosen.settings)
+    if key.startswith(SCALE):
+        values["scales"] = {**values["scales"], key[len(SCALE) :]: value}
+    else:
+        whole = kind_of(type(chosen.settings), key) is int
+        if whole and value != int(value):
+            raise SettingError(_("{key} {value:g} is no whole number").format(key=key, value=value))
+        values[key] = int(value) if whole else value
+    return replace(chosen, settings=settings_from(chosen.task, values))
+
+
+def points_of(chosen: Parameters, axes: list[Axis]) -> list[Point]:
+    """All runs of a sweep, the first setting changing last. Raises SettingError."""
+    if len({axis.key for axis in axes}) != len(axes):
+        raise SettingError(_("{label} is chosen twice").format(label=axes[0].label), _("Choose another second setting"))
+    points = []
+    for values in product(*(axis.values for axis in axes)):
+        parameters = chosen
+        for axis, value in zip(axes, values):
+            parameters = with_value(parameters, axis.key, value)
+        label = ", ".join(f"{axis.label} {value:g}" for axis, value in zip(axes, values))
+        points.append(Point(values, parameters, label, {}))
+    if len(points) > MOST:
+        raise SettingError(_("these are {count} runs").format(count=len(points)), _("At most {n}").format(n=MOST))
+    return points
+
+
+class Sweep:
+    """Runs one sweep at a time.
+
+    Args:
+        logic: does the runs; cancelling one ends the sweep.
+        compare: judges each result where there is a reference.
+
+    Attributes:
+        message: what happens, for a person.
+        sequence: of the last sweep, with what has been computed; None before.
+        changed: emits when one of these has changed.
+    """
+
+    def __init__(self, logic: Logic, compare: Comparison) -> None:
+        self.message, self.sequence, self.changed = "", None, Signal()
+        self._logic, self._compare = logic, compare
+        self._points: list[Point] = []
+        self._axes: list[Axis] = []
+        self._next, self._reference = 0, None
+        self._result: Any = None
+        self._scene: Any = None
+        logic.finished.connect(self._on_finished)
+        logic.changed.connect(self._on_logic)
+        compare.changed.connect(self._on_compared)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a sweep is under way."""
+        return bool(self._points)
+
+    def start(self, chosen: Parameters, axes: list[Axis], reference: Any = None) -> None:
+        """Begin; returns at once.
+
+        Args:
+            chosen: what all runs have in common.
+            axes: one or two settings.
+            reference: a real image that each result is compared with.
+
+        Raises:
+            UserError: values that cannot be, or a run under way.
+        """
+        if self.busy or self._logic.busy:
+            raise UserError(_("a run is under way"), _("Wait for it, or press Cancel"))
+        self._points, self._axes = points_of(chosen, axes), axes
+        self._next, self._reference, self._scene = 0, reference, chosen.first.GetScene()
+        self.sequence = _new_sequence(self._scene, chosen)
+        self._run_next()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._points = []
+        self._logic.finished.disconnect(self._on_finished)
+        self._logic.changed.disconnect(self._on_logic)
+        self._compare.changed.disconnect(self._on_compared)
+
+    def _run_next(self) -> None:
+        if self._next == len(self._points):
+            self._finish()
+            return
+        point = self._points[self._next]
+        text = _("Run {number} of {count}: {label}")
+        self._become(text.format(number=self._next + 1, count=len(self._points), label=point.label))
+        self._logic.start(point.parameters)
+
+    def _on_finished(self, results: dict[str, Any]) -> None:
+        node = results.get("result")
+        if not self.busy or node is None:
+            return
+        self._result = node
+        point = self._points[self._next]
+        measured = nodes.measurements_of(node)
+        point.figures = {name: measured[name] for name in OWN if measured.get(name) is not None}
+        if self._reference is None or self._reference.GetScene() is None:
+            self._keep()
+            return
+        try:
+            self._compare.start(node, self._reference)
+        except UserError as error:
+            self._reference = None
+            self._become(_("Not compared: {message}").format(message=error))
+            self._keep()
+
+    def _on_compared(self) -> None:
+        if self.busy and self._result is not None and not self._compare.busy:
+            whole = self._compare.figures.get("whole", {})
+            found = {name: whole[name] for name in METRICS if whole.get(name) is not None}
+            self._points[self._next].figures.update(found)
+            self._keep()
+
+    def _keep(self) -> None:
+        """The result goes into the sequence, and out of the scene."""
+        node, self._result = self._result, None
+        point = self._points[self._next]
+        if node.GetScene() is None or self.sequence.GetScene() is None:
+            self._stop(_("Stopped, because the scene was closed"))
+            return
+        node.SetAttribute(nodes.SWEEP, json.dumps(dict(zip((axis.label for axis in self._axes), point.values))))
+        self.sequence.SetDataNodeAtValue(node, point.label)
+        for made in list(self._logic.results.values()):
+            if made.GetScene() is not None:
+                nodes.remove(made)
+        self._next += 1
+        self._run_next()
+
+    def _on_logic(self) -> None:
+        ended = self._logic.state in (State.FAILED, State.IDLE)
+        if self.busy and ended and self._result is None:
+            self._stop(self._logic.message or _("Cancelled"))
+
+    def _stop(self, reason: str) -> None:
+        if self._next and self.sequence.GetScene() is not None:
+            self._points = self._points[: self._next]
+            self._finish(reason)
+        else:
+            if self.sequence.GetScene() is not None:
+                self._scene.RemoveNode(self.sequence)
+            self._points, self.sequence = [], None
+            self._become(reason)
+
+    def _finish(self, reason: str = "") -> None:
+        points, axes, sequence = self._points, self._axes, self.sequence
+        self._points = []
+        table = _table(sequence, axes, points)
+        charts_made = [_chart(sequence, axes, points, name) for name in _names(points)]
+        sheet = contact_sheet.add(sequence, len(axes[-1].values) if len(axes) > 1 else len(points))
+        browser = self._scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence.GetName()} browser")
+        browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+        shown, source = browser.GetProxyNode(sequence), sequence.GetNodeReference(nodes.INPUT_REFERENCE)
+        if shown is not None and source is not None:
+            views.show_result(source, shown)
+        for node in (table, sheet, *charts_made):
+            sequence.AddNodeReferenceID(nodes.SWEEP, node.GetID())
+        if charts_made:
+            charts.show(charts_made[0])
+        told = _("{count} results are in the sequence {name}").format(count=len(points), name=sequence.GetName())
+        self._become(f"{reason}. {told}" if reason else told)
+
+    def _become(self, message: str) -> None:
+        self.message = message
+        self.changed.emit()
+
+
+def keep(sequence: Any, label: str) -> Any:
+    """A result of a sweep as a node of its own, beside its input. Raises UserError where it is not there."""
+    scene, data = sequence.GetScene(), sequence.GetDataNodeAtValue(label)
+    if data is None:
+        raise UserError(_("the sequence {name} has no {label}").format(name=sequence.GetName(), label=label))
+    made = slicer.vtkMRMLScalarVolumeNode()
+    made.Copy(data)
+    made.RemoveAttribute(nodes.SWEEP)
+    made.SetName(scene.GenerateUniqueName(data.GetName()))
+    made.SetUndoEnabled(True)
+    node = scene.AddNode(made)
+    count = sequence.GetNumberOfNodeReferences(nodes.INPUT_REFERENCE)
+    inputs = [sequence.GetNthNodeReference(nodes.INPUT_REFERENCE, number) for number in range(count)]
+    node.RemoveNodeReferenceIDs(nodes.INPUT_REFERENCE)
+    for volume in inputs:
+        if volume is not None:
+            node.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
+    node.RemoveNodeReferenceIDs("display")
+    node.CreateDefaultDisplayNodes()
+    if inputs and inputs[0] is not None:
+        node.SetAndObserveTransformNodeID(inputs[0].GetTransformNodeID())
+        nodes.file_in_folder(scene, node, inputs[0])
+    return node
+
+
+def labels_of(sequence: Any) -> list[str]:
+    """The results of a sweep, in order."""
+    return [sequence.GetNthIndexValue(number) for number in range(sequence.GetNumberOfDataNodes())]
+
+
+def _new_sequence(scene: Any, chosen: Parameters) -> Any:
+    what = chosen.result_name("result", chosen.first.GetName()).split(" | ")[0].replace(nodes.WORD, "").strip()
+    name = scene.GenerateUniqueName(f"{nodes.WORD} sweep, {what}")
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+    sequence.SetIndexName(_("settings"))
+    sequence.SetIndexUnit("")
+    sequence.SetIndexTypeFromString("text")
+    sequence.SetAttribute(nodes.SYNTHETIC, "1")
+    for volume in chosen.inputs.values():
+        sequence.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
+    return sequence
+
+
+def _names(points: list[Point]) -> list[str]:
+    """Of the figures that all runs have."""
+    return [name for name in (*METRICS, *OWN) if points and all(name in point.figures for point in points)]
+
+
+def _table(sequence: Any, axes: list[Axis], points: list[Point]) -> Any:
+    """A row for each run: its settings, its seed and its figures."""
+    node = sequence.GetScene().AddNewNodeByClass("vtkMRMLTableNode", f"{sequence.GetName()} table")
+    columns: list[tuple[str, list[float]]] = [
+        (axis.label, [point.values[number] for point in points]) for number, axis in enumerate(axes)
+    ]
+    if all(axis.key != SEED for axis in axes):
+        columns.append((_("Seed"), [float(point.parameters.seed) for point in points]))
+    titles = {name: title for name, title, _form in comparison.MEASURES}
+    columns += [(titles.get(name, name), [point.figures[name] for point in points]) for name in _names(points)]
+    for title, values in columns:
+        column = vtk.vtkDoubleArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        node.AddColumn(column)
+    return node
+
+
+def _chart(sequence: Any, axes: list[Axis], points: list[Point], name: str) -> Any:
+    """A figure over the first setting, a line for each value of the second."""
+    title = {each: text for each, text, _form in comparison.MEASURES}.get(name, name)
+    groups: dict[tuple[float, ...], list[Point]] = {}
+    for point in points:
+        groups.setdefault(point.values[1:], []).append(point)
+    lines = []
+    for rest, own in groups.items():
+        own = sorted(own, key=lambda point: point.values[0])
+        label = ", ".join(f"{axis.label} {value:g}" for axis, value in zip(axes[1:], rest)) or title
+        lines.append((label, [point.values[0] for point in own], [point.figures[name] for point in own]))
+    return charts.make(sequence.GetScene(), f"{sequence.GetName()}, {title}", title, (axes[0].label, title), lines)

@@ -1,0 +1,254 @@
+"""Compare: a result beside a real image, with figures of the worker, a difference, plots, and ways to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import qt
+import slicer
+import slicer.util
+from MRDiffusionPanel import charts, comparison, grids, nodes, views
+from panel_support import add_volume, run, select, wait_for
+from scipy.spatial.transform import Rotation
+from test_panel_run import oblique, set_affine
+from test_panel_transforms import moved_by, rigid
+
+pytest_plugins = ["panel_fixtures"]
+
+
+@pytest.fixture
+def result(panel: Any) -> Any:
+    low = add_volume("brain")
+    set_affine(low, oblique(True))
+    select(panel, low)
+    return run(panel)
+
+
+@pytest.fixture
+def reference(result: Any) -> Any:
+    """A real image on the result's grid."""
+    node = add_volume("truth", (3, 16, 16))
+    set_affine(node, grids.affine(result))
+    return node
+
+
+def compare(panel: Any, reference: Any) -> list[tuple[str, ...]]:
+    """Press Compare and wait; gives the table."""
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.buttons["compare"].click()
+    wait_for(lambda: not panel.comparison.busy)
+    return table(panel)
+
+
+def table(panel: Any) -> list[tuple[str, ...]]:
+    shown = panel.compare.table
+    return [tuple(shown.item(row, column).text() for column in range(3)) for row in range(shown.rowCount)]
+
+
+def add_segmentation(grid: Any, values: np.ndarray) -> Any:
+    """A segment of these voxels of a volume's grid."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "outlines")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(grid)
+    labels = slicer.vtkMRMLLabelMapVolumeNode()
+    labels.CopyOrientation(grid)
+    slicer.util.updateVolumeFromArray(labels, values.astype(np.uint8))
+    image = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode(labels)
+    node.AddSegmentFromBinaryLabelmapRepresentation(image, "wall")
+    return node
+
+
+def test_figures_of_the_worker_are_shown_and_kept(panel: Any, result: Any, reference: Any) -> None:
+    assert not panel.compare.buttons["compare"].enabled and table(panel) == []
+    error = np.abs(slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(reference)).mean()
+    assert compare(panel, reference) == [("SSIM", "0.5000", ""), ("MAE", f"{error:.4g}", ""), ("voxels", "768", "")]
+    assert "Compared with truth" in panel.compare.text.text and "the reference was looked at" in panel.compare.text.text
+    assert comparison.figures_of(result)["with"] == "truth"
+    # Of another result there are none yet; of this one they are there again.
+    panel.parameters.seed = 3
+    run(panel)
+    assert table(panel) == []
+    panel.results.choose(result)
+    assert len(table(panel)) == 3
+
+
+def test_brightness_is_matched_where_it_is_wanted(panel: Any, result: Any, reference: Any) -> None:
+    slicer.util.updateVolumeFromArray(reference, 3.0 * slicer.util.arrayFromVolume(result))
+    assert comparison.brightness(result, reference) == pytest.approx(3.0)
+    assert dict(row[:2] for row in compare(panel, reference))["MAE"] != "0"
+    panel.compare.matched.checked = True
+    assert float(dict(row[:2] for row in compare(panel, reference))["MAE"]) < 1e-4
+    difference = comparison.add_difference(result, reference, True)
+    assert np.abs(slicer.util.arrayFromVolume(difference)).max() < 1e-3
+    bias = charts.bland_altman(result, reference, True).GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+    assert abs(bias.GetValue(0, 1).ToDouble()) < 1e-3
+    slicer.util.updateVolumeFromArray(reference, -slicer.util.arrayFromVolume(result))
+    assert comparison.brightness(result, reference) == 1.0
+
+
+def test_a_segment_is_judged_on_the_results_grid(panel: Any, result: Any, reference: Any) -> None:
+    inside = np.zeros((3, 16, 16))
+    inside[1, 4:8, 2:10] = 1
+    node = add_segmentation(reference, inside)
+    panel.compare.refresh()
+    assert [panel.compare.segment.itemText(n) for n in (0, 1)] == ["the whole image", "outlines: wall"]
+    panel.compare.segment.currentIndex = 1
+    rows = compare(panel, reference)
+    assert ("SSIM", "0.5000", "0.2500") in rows and ("voxels", "768", "32") in rows
+    slicer.mrmlScene.RemoveNode(node)
+    add_segmentation(add_volume("far", (3, 16, 16), 90.0), np.eye(16)[None].repeat(3, 0) * (np.arange(16) > 12))
+    panel.compare.refresh()
+    panel.compare.segment.currentIndex = 1
+    panel.compare.buttons["compare"].click()
+    assert "the segment wall lies outside of" in panel.compare.text.text and not panel.comparison.busy
+
+
+def test_what_cannot_be_compared_is_said(panel: Any, result: Any, reference: Any) -> None:
+    panel.compare.reference.setCurrentNode(result)
+    assert "is the result itself" in panel.compare.text.text and not panel.compare.buttons["compare"].enabled
+    far = add_volume("far")
+    far.SetOrigin(500.0, 0.0, 0.0)
+    panel.compare.reference.setCurrentNode(far)
+    assert "far and the result show different places" in panel.compare.text.text
+    slicer.util.arrayFromVolume(reference)[:] += 2e6
+    compare(panel, reference)
+    assert "far too bright. Choose another" in panel.compare.text.text and table(panel) == []
+    slicer.mrmlScene.RemoveNode(result)
+    slicer.app.processEvents()
+    assert "choose one in the list" in panel.compare.label.text
+    slicer.mrmlScene.Clear()
+
+
+def test_a_worker_that_dies_ends_the_comparison(panel: Any, result: Any, reference: Any) -> None:
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.buttons["compare"].click()
+    panel.logic.worker.kill()
+    wait_for(lambda: not panel.comparison.busy)
+    assert "Failed: The worker ended unexpectedly" in panel.compare.text.text
+    assert len(compare(panel, reference)) == 3
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_reference_is_sampled_where_the_results_voxels_are_shown(scene: Any, moved: bool) -> None:
+    """A linear function of the place is known everywhere."""
+    test, reference = add_volume("test", (3, 9, 7)), add_volume("reference", (6, 30, 30))
+    set_affine(test, oblique(True))
+    matrix = np.eye(4)
+    matrix[:3, :3] *= (4.0, 3.0, 5.0)
+    matrix[:3, 3] = (-45.0, -90.0, -10.0)
+    set_affine(reference, matrix)
+    if moved:
+        turned = np.eye(4)
+        turned[:3, :3] = Rotation.from_euler("xyz", [5, -8, 12], degrees=True).as_matrix()
+        moved_by(scene, test, rigid(1))
+        moved_by(scene, reference, turned, rigid(1))
+    slope = np.array([0.5, -0.25, 2.0])
+
+    def place(volume: Any) -> np.ndarray:
+        index = np.stack(np.meshgrid(*(np.arange(n) for n in grids.size(volume)), indexing="ij")).reshape(3, -1)
+        world = grids.affine_to_world(volume) @ np.vstack([index, np.ones(index.shape[1])])
+        return (slope @ world[:3]).reshape(grids.size(volume)).T
+
+    slicer.util.updateVolumeFromArray(reference, place(reference).astype(np.float32))
+    found = comparison.on_grid_of(test, reference)
+    seen = np.isfinite(found)
+    assert found.shape == (3, 9, 7) and seen.any()
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grids.size(test)), indexing="ij")).reshape(3, -1)
+    there = (
+        np.linalg.inv(grids.affine_to_world(reference))
+        @ grids.affine_to_world(test)
+        @ np.vstack([index, np.ones(index.shape[1])])
+    )[:3]
+    limit = np.array(grids.size(reference))[:, None] - 1
+    within = ((there >= 0) & (there <= limit)).all(0).reshape(grids.size(test)).T
+    np.testing.assert_allclose(found[within], place(test)[within], rtol=1e-4, atol=1e-2)
+    outside = ((there < -0.5) | (there > limit + 0.5)).any(0).reshape(grids.size(test)).T
+    np.testing.assert_array_equal(seen, ~outside)
+
+
+def test_the_difference_is_a_synthetic_node_in_colours(panel: Any, result: Any, reference: Any) -> None:
+    colours = slicer.mrmlScene.GetNodeByID(comparison.DIVERGING)
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.buttons["difference"].click()
+    node = slicer.util.getNode("SYNTHETIC difference, SR of brain less truth")
+    wanted = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(reference)
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(node), wanted, rtol=1e-6)
+    assert nodes.is_synthetic(node) and node.GetDisplayNode().GetLevel() == 0.0
+    assert colours is None or node.GetDisplayNode().GetColorNode() is colours
+    assert node not in [each for each, _name in panel.results._listed]
+
+
+def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None:
+    panel.compare.reference.setCurrentNode(reference)
+    made, true = (slicer.util.arrayFromVolume(node).astype(float) for node in (result, reference))
+    chart = charts.bland_altman(result, reference)
+    shown = (true > 0.05 * np.percentile(true, 99)) | (made > 0.05 * np.percentile(true, 99))
+    difference = (made - true)[shown]
+    bias = chart.GetNthPlotSeriesNode(0)
+    assert bias.GetName() == "bias"
+    assert bias.GetTableNode().GetTable().GetValue(0, 1).ToDouble() == pytest.approx(difference.mean(), rel=1e-5)
+    upper = chart.GetNthPlotSeriesNode(1).GetTableNode().GetTable().GetValue(0, 1).ToDouble()
+    assert upper == pytest.approx(difference.mean() + 1.96 * difference.std(ddof=1), rel=1e-5)
+    assert chart.GetNthPlotSeriesNode(3).GetTableNode().GetTable().GetNumberOfRows() == shown.sum()
+    assert (
+        chart.GetTitle().startswith("SYNTHETIC Bland-Altman")
+        and chart.GetName() == "Bland-Altman, SYNTHETIC SR of brain"
+    )
+    counts = charts.histogram(result, reference).GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+    assert sum(counts.GetValue(row, 1).ToDouble() for row in range(counts.GetNumberOfRows())) == shown.sum()
+    chart = charts.spectrum(result, reference)
+    assert "Measured and invented" in chart.GetTitle() and chart.GetNumberOfPlotSeriesNodes() == 3
+    low = nodes.input_of(result)
+    edge = chart.GetNthPlotSeriesNode(2).GetTableNode().GetTable().GetValue(0, 0)
+    assert edge.ToDouble() == pytest.approx(0.5 / max(low.GetSpacing()[:2]))
+    charts.remove(chart)
+    assert chart.GetScene() is None
+    for name in ("bland_altman", "histogram", "spectrum"):
+        panel.compare.buttons[name].click()
+        assert "SYNTHETIC" in panel.compare.text.text
+
+
+def test_the_table_is_copied_and_saved(panel: Any, result: Any, reference: Any, tmp_path: Path, monkeypatch) -> None:
+    rows = compare(panel, reference)
+    panel.compare.buttons["copy"].click()
+    assert slicer.app.clipboard().text() == "\n".join("\t".join(row) for row in rows)
+    place = tmp_path / "table.csv"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: (str(place), "*.csv"))
+    panel.compare.buttons["csv"].click()
+    assert place.read_text().splitlines() == ["measure,whole,segment", *(",".join(row) for row in rows)]
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "missing" / "table.csv"))
+    panel.compare.buttons["csv"].click()
+    assert "cannot be written" in panel.compare.text.text
+
+
+def test_both_are_shown_in_turn(panel: Any, result: Any, reference: Any) -> None:
+    slicer.app.make_views()
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.buttons["flicker"].click()
+    seen = set()
+    panel.compare._timer.setInterval(5)
+    wait_for(lambda: seen.add(views.opacity_of(reference)) or seen == {0.0, 1.0})
+    panel.compare.buttons["flicker"].click()
+    assert views.opacity_of(reference) == 0.0 and not panel.compare._timer.active
+    panel.compare.buttons["flicker"].click()
+    views.show_input(reference)
+    wait_for(lambda: not panel.compare.buttons["flicker"].checked)
+    assert not panel.compare._timer.active
+
+
+def test_both_are_shown_side_by_side(panel: Any, result: Any, reference: Any, monkeypatch) -> None:
+    slicer.app.make_views()
+    manager, layouts = slicer.app.layoutManager(), []
+    monkeypatch.setattr(type(manager), "setLayout", lambda _self, layout: layouts.append(layout), raising=False)
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.buttons["beside"].click()
+    assert layouts == [slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView]
+    red, yellow = (manager.sliceWidget(name) for name in ("Red", "Yellow"))
+    assert red.mrmlSliceCompositeNode().GetBackgroundVolumeID() == result.GetID()
+    assert yellow.mrmlSliceCompositeNode().GetBackgroundVolumeID() == reference.GetID()
+    planes = [slicer.util.arrayFromVTKMatrix(each.mrmlSliceNode().GetSliceToRAS())[:3, 2] for each in (red, yellow)]
+    assert abs(planes[0] @ planes[1]) > 0.999
+    for widget in (red, yellow):
+        widget.mrmlSliceCompositeNode().SetLinkedControl(False)

@@ -1,0 +1,221 @@
+"""The list of results: what it shows, and that each can be told, saved, exported and made again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import qt
+import slicer
+import slicer.util
+import vtk
+from MRDiffusionPanel import nodes, results
+from MRDiffusionPanel.logic import State
+from MRDiffusionPanel.sidecars import Sidecars
+from panel_support import add_volume, run, select, select_roles, wait_for
+from test_panel_run import oblique, set_affine, start_slow
+
+from MRDiffusionLib.imaging import read_volume, sha256_of
+
+pytest_plugins = ["panel_fixtures"]
+
+
+def listed(panel: Any) -> list[tuple[str, str]]:
+    slicer.app.processEvents()
+    table = panel.results.table
+    return [tuple(table.item(row, column).text() for column in (0, 1)) for row in range(table.rowCount)]
+
+
+def press(panel: Any, name: str) -> None:
+    assert panel.results.buttons[name].enabled
+    panel.results.buttons[name].click()
+
+
+@pytest.fixture
+def result(panel: Any) -> Any:
+    low = add_volume("brain")
+    set_affine(low, oblique(True))
+    panel.parameters.seed, panel.parameters.samples = 7, 2
+    select(panel, low)
+    return run(panel)
+
+
+def test_results_are_listed_newest_first_and_the_last_is_chosen(panel: Any, result: Any) -> None:
+    assert listed(panel) == [("SR of brain", "16x16, lambda 1.0, projection | seed 7, 2 samples")]
+    assert panel.results.current is result
+    panel.parameters.seed = 8
+    second = run(panel)
+    assert [made.split("seed ")[1][0] for _what, made in listed(panel)] == ["8", "7"]
+    assert panel.results.current is second
+    panel.results.choose(result)
+    slicer.mrmlScene.RemoveNode(second)
+    assert len(listed(panel)) == 1 and panel.results.current is result
+    slicer.mrmlScene.Clear()
+    assert listed(panel) == [] and panel.results.current is None
+    assert not any(button.enabled for button in panel.results.buttons.values())
+
+
+def test_inputs_and_previews_are_no_results(panel: Any) -> None:
+    select(panel, add_volume())
+    panel.ui.previewButton.click()
+    wait_for(lambda: panel.logic.state == State.DONE)
+    assert listed(panel) == []
+
+
+def test_what_made_a_result_is_told_in_words(panel: Any, result: Any) -> None:
+    text = panel.results.text.text
+    for part in ("Not for diagnosis", "low_resolution (brain)", "Data weight 1;", "Samples 2", "seed 7"):
+        assert part in text, (part, text)
+    provenance = nodes.provenance_of(result)
+    provenance["pack"] = {"name": "p", "version": "2", "weights_sha256": "ab" * 32, "training_data": "hearts."}
+    result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    told = " ".join(results.story(result))
+    assert "by the model p 2." in told and "was trained on: hearts." in told and "Weights abababababab" in told
+
+
+def test_a_saved_result_has_its_provenance_beside_it(panel: Any, result: Any, tmp_path: Path, monkeypatch) -> None:
+    listener = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager())
+    place = tmp_path / "lge.nrrd"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(place))
+    press(panel, "save")
+    assert "Saved to" in panel.results.text.text
+    written = json.loads((tmp_path / "lge.json").read_text())
+    assert written["synthetic"] is True and written["request"] == nodes.provenance_of(result)["request"]
+    assert written["outputs"] == {
+        "result": {"file": "lge.nrrd", "sha256": sha256_of(read_volume(place).array)},
+    }
+    # Also when it is saved by other means; nothing lies beside what is not synthetic.
+    slicer.util.saveNode(result, str(tmp_path / "other.nii.gz"), {})
+    slicer.util.saveNode(nodes.input_of(result), str(tmp_path / "input.nrrd"), {})
+    assert (tmp_path / "other.json").exists() and not (tmp_path / "input.json").exists()
+    listener.remove()
+    slicer.util.saveNode(result, str(tmp_path / "last.nrrd"), {})
+    assert not (tmp_path / "last.json").exists()
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: "")
+    press(panel, "save")
+    monkeypatch.setattr(slicer.util, "saveNode", lambda *_: False)
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: "/nowhere/x.nrrd")
+    press(panel, "save")
+    assert "/nowhere/x.nrrd cannot be written" in panel.results.text.text
+
+
+class Database:
+    """Of ctkDICOMDatabase."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self._files = files
+
+    def fileForInstance(self, uid: str) -> str:
+        return self._files.get(uid, "")
+
+
+def with_pack(result: Any) -> None:
+    provenance = nodes.provenance_of(result)
+    provenance["pack"] = {"name": "quick", "version": "2", "weights_sha256": "ab" * 32, "training_data": "hearts"}
+    result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+
+
+def test_export_to_dicom(panel: Any, result: Any, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    press(panel, "dicom")
+    assert "does not say what made it" in panel.results.text.text
+    with_pack(result)
+    press(panel, "dicom")
+    press(panel, "dicom")  # again, into another folder
+    files = sorted((tmp_path / "SYNTHETIC_SR_of_brain").iterdir())
+    assert len(files) == 3 and len(list((tmp_path / "SYNTHETIC_SR_of_brain-2").iterdir())) == 3
+    made = pydicom.dcmread(files[1])
+    assert made.SeriesDescription.startswith("SYNTHETIC SR of brain") and made.PatientID == ""
+    # Where the scanner's patient lies, LPS.
+    lps = np.diag([-1.0, -1, 1, 1]) @ slicer.util.arrayFromVTKMatrix(matrix_of(result))
+    np.testing.assert_allclose(made.ImagePositionPatient, (lps @ (0, 0, 1, 1))[:3], atol=1e-4)
+    # Of the patient whose images it was made from.
+    made.PatientID, made.SOPInstanceUID = "P-17", "1.2.3"
+    made.save_as(tmp_path / "source.dcm")
+    nodes.input_of(result).SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    monkeypatch.setattr(slicer, "dicomDatabase", Database({"1.2.3": str(tmp_path / "source.dcm")}), raising=False)
+    (exported, *_others) = results.export_dicom(result, tmp_path / "third")
+    assert pydicom.dcmread(exported).PatientID == "P-17"
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    result.SetAndObserveTransformNodeID(moved.GetID())
+    press(panel, "dicom")
+    assert "Harden the transform" in panel.results.text.text
+
+
+def matrix_of(volume: Any) -> Any:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def test_a_result_is_made_again_with_what_made_it(panel: Any) -> None:
+    cine, t2 = add_volume("cine"), add_volume("t2")
+    select_roles(panel, "cardiac", bSSFP=cine, T2=t2)
+    panel.parameters.seed = 11
+    first = run(panel)
+    provenance = nodes.provenance_of(first)
+    provenance["pack"] = {"name": "cardiac", "weights_sha256": panel._pack().weights_sha256}
+    first.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    panel.taskButtons["superresolution"].click()  # whatever the panel shows now
+    panel.parameters.seed = 12
+    panel.results.choose(first)
+    press(panel, "again")
+    wait_for(lambda: not panel.logic.busy)
+    again = panel.logic.results["result"]
+    assert again is not first
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), slicer.util.arrayFromVolume(first))
+    assert nodes.provenance_of(again)["request"] == provenance["request"]
+    assert nodes.inputs_of(again) == [cine, t2]
+    # Not where an input is gone or another, or the model is.
+    provenance["inputs"] = {"T2": {"sha256": sha256_of(slicer.util.arrayFromVolume(t2))}}
+    first.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    panel.results.choose(first)
+    press(panel, "again")
+    wait_for(lambda: not panel.logic.busy)
+    panel.results.choose(first)
+    slicer.util.arrayFromVolume(t2)[0] += 1
+    press(panel, "again")
+    assert "t2 has been changed since" in panel.results.text.text and not panel.logic.busy
+    slicer.mrmlScene.RemoveNode(t2)
+    press(panel, "again")
+    assert "no longer in the scene" in panel.results.text.text
+    panel._installed = [pack for pack in panel._installed if pack.name != "cardiac"]
+    press(panel, "again")
+    assert "model cardiac with the weights of this result is not installed" in panel.results.text.text
+
+
+def test_nothing_is_made_again_while_a_run_is_under_way(panel: Any, result: Any) -> None:
+    panel.parameters.newSeed = False
+    start_slow(panel)
+    panel.results.choose(result)
+    press(panel, "again")
+    assert "a run is under way" in panel.results.text.text
+    panel.ui.cancelButton.click()
+    wait_for(lambda: not panel.logic.busy)
+
+
+def test_delete_takes_the_standard_deviation_along(panel: Any, result: Any) -> None:
+    deviation = panel.logic.results["standard_deviation"]
+    panel.parameters.seed = 9
+    other = run(panel)
+    panel.results.choose(result)
+    press(panel, "remove")
+    assert result.GetScene() is None and deviation.GetScene() is None and other.GetScene() is not None
+
+
+def test_many_results_cost_little(panel: Any) -> None:
+    """The table is made once for all that changes at a time, and not again where nothing has changed."""
+    made: list[int] = []
+    count = panel.results.table.setRowCount
+    panel.results.table.__dict__["setRowCount"] = lambda rows: (made.append(rows), count(rows))
+    for number in range(200):
+        node = add_volume(f"SYNTHETIC LGE of heart | seed {number}", (1, 4, 4))
+        nodes.mark(node, "result", {"request": {}}, {})
+    assert len(listed(panel)) == 200
+    panel.enter()
+    slicer.app.processEvents()
+    assert made == [200]
