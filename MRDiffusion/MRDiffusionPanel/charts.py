@@ -144,6 +144,8 @@ def make(
         series.SetColor(*COLOURS[number % len(COLOURS)])
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
         chart.AddNodeReferenceID(TABLE, table.GetID())
+        for part in (table, series):  # the chart stands for them in lists
+            part.HideFromEditorsOn()
     return chart
 
 

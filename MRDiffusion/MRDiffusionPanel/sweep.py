@@ -247,11 +247,7 @@ class Sweep:
         table = _table(sequence, axes, points)
         charts_made = [_chart(sequence, axes, points, name) for name in _names(points)]
         sheet = contact_sheet.add(sequence, len(axes[-1].values) if len(axes) > 1 else len(points))
-        browser = self._scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence.GetName()} browser")
-        browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-        shown, source = browser.GetProxyNode(sequence), sequence.GetNodeReference(nodes.INPUT_REFERENCE)
-        if shown is not None and source is not None:
-            views.show_result(source, shown)
+        _browse(sequence)
         for node in (table, sheet, *charts_made):
             sequence.AddNodeReferenceID(nodes.SWEEP, node.GetID())
         if charts_made:
@@ -305,6 +301,19 @@ def _new_sequence(scene: Any, chosen: Parameters) -> Any:
     for volume in chosen.inputs.values():
         sequence.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
     return sequence
+
+
+def _browse(sequence: Any) -> None:
+    """Give a sequence a browser and show its first volume; its input where Slicer lacks its module Sequences."""
+    scene, source, shown = sequence.GetScene(), sequence.GetNodeReference(nodes.INPUT_REFERENCE), None
+    if scene.IsNodeClassRegistered("vtkMRMLSequenceBrowserNode"):
+        browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence.GetName()} browser")
+        browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+        shown = browser.GetProxyNode(sequence)
+    if source is not None and shown is not None:
+        views.show_result(source, shown)
+    elif source is not None:
+        views.show_input(source)
 
 
 def _names(points: list[Point]) -> list[str]:
