@@ -123,6 +123,10 @@ class Application(qt.QApplication):
         self.volumes_logic.SetMRMLScene(self.scene)
         self.volumes_logic.SetMRMLApplicationLogic(self._logic)
         self._io = IOManager(self)
+        self._settings = {
+            name: qt.QSettings(str(temporary_folder / f"{name}.ini"), qt.QSettings.IniFormat)
+            for name in ("Slicer", "Slicer-of-this-revision")
+        }
 
     def make_views(self, size: tuple[int, int] = (320, 320)) -> None:
         """Open the three slice views; without them the application is as started with --no-main-window."""
@@ -138,6 +142,12 @@ class Application(qt.QApplication):
 
     def applicationLogic(self):
         return self._logic
+
+    def userSettings(self):
+        return self._settings["Slicer"]
+
+    def revisionUserSettings(self):
+        return self._settings["Slicer-of-this-revision"]
 
     def coreIOManager(self) -> IOManager:
         return self._io
