@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -18,9 +17,8 @@ from typing import IO, Any, NoReturn
 from .. import __version__
 from ..errors import DeviceError, StorageError, UserError
 from . import frames, process, protocol
+from .arrivals import Arrivals
 from .connection import PYTHON, Remote
-from .outputs import Write, write_together
-from .server import PREVIEWS_KEPT
 from .streamed import ALIVE
 
 GRACE = 8.0
@@ -41,7 +39,7 @@ class Relay:
 
     def __init__(self, host: str, python: str, requests: Iterable[bytes], answers: frames.Writes, folder: Path) -> None:
         self._host, self._python = host, python
-        self._requests, self._answers, self._folder = requests, answers, folder
+        self._requests, self._answers, self._arrivals = requests, answers, Arrivals(folder)
         self._changed = threading.Condition()
         self._queue: deque[tuple[Task | protocol.Cancel, dict[str, Any]]] = deque()
         self._tasks: dict[str, Task] = {}
@@ -49,8 +47,6 @@ class Relay:
         self._connecting: Remote | None = None  # the last one that was started
         self._remote: Remote | None = None  # the same, where it has answered and still runs
         self._sending = threading.Lock()
-        self._received = 0
-        self._previews: deque[Path] = deque()
 
     def serve(self) -> None:
         """Read messages until the end, then end the worker there."""
@@ -172,11 +168,9 @@ class Relay:
         assert stream is not None
         while True:
             try:
-                message = frames.receive(stream, self._place)
+                message = frames.receive(stream, self._arrivals.place)
             except frames.UnplacedError as problem:
-                for left in self._folder.glob(f"received-{self._received}-*"):
-                    shutil.rmtree(left, ignore_errors=True)
-                self._received += 1
+                self._arrivals.forget()
                 run_id = str(problem.received.get("id"))
                 self._end_task(run_id, protocol.user_error(run_id, problem))
                 continue
@@ -188,45 +182,15 @@ class Relay:
         self._fail(remote.problem(begun=True), remote)
 
     def _pass_on(self, message: dict[str, Any]) -> None:
-        names, run_id = message.pop("files", []), message.get("id")
-        arrived = [self._path(number, name) for number, name in enumerate(names)]
-        self._received += 1
-        kind = message["type"]
+        run_id, kind = message.get("id"), message["type"]
         task = self._tasks.get(run_id) if isinstance(run_id, str) else None
-        if kind == "preview" and arrived:
-            self._previews.append(arrived[0])
-            while len(self._previews) > PREVIEWS_KEPT:
-                shutil.rmtree(self._previews.popleft().parent, ignore_errors=True)
-            self._answer({**message, "path": str(arrived[0])})
-            return
-        if kind == "result" and isinstance(task, protocol.Run):
-            message = self._stored(message, arrived, task)
-        elif kind == "error" and message["kind"] not in ("input", "setting"):  # of that computer, not of the request
+        message = self._arrivals.stored(message, task.output if isinstance(task, protocol.Run) else "")
+        if kind == "error" and message["kind"] not in ("input", "setting"):  # of that computer, not of the request
             message = {**message, "message": f"on {self._host}: {message['message']}"}
         if kind in protocol.ENDS and run_id is not None:
             self._end_task(run_id, message)
         else:
             self._answer(message)
-
-    def _stored(self, message: dict[str, Any], arrived: list[Path], task: protocol.Run) -> dict[str, Any]:
-        """The message of a result whose volumes lie where they were asked for: only there may the other end write."""
-        places = {role: Path(task.output) / path.name for role, path in zip(message["volumes"], arrived)}
-        try:
-            write_together({places[role]: _moved_from(path) for role, path in zip(places, arrived)})
-        except StorageError as problem:
-            return protocol.user_error(task.id, problem)
-        finally:
-            for path in arrived:
-                shutil.rmtree(path.parent, ignore_errors=True)
-        return {**message, "volumes": {role: str(path) for role, path in places.items()}}
-
-    def _place(self, _message: dict[str, Any], number: int, name: str) -> Path:
-        path = self._path(number, name)
-        path.parent.mkdir()
-        return path
-
-    def _path(self, number: int, name: str) -> Path:
-        return self._folder / f"received-{self._received}-{number}" / Path(name.replace("\\", "/")).name
 
     # Both
 
@@ -248,13 +212,6 @@ class Relay:
     def _answer(self, message: dict[str, Any]) -> None:
         with self._sending, contextlib.suppress(OSError, ValueError):
             frames.send(self._answers, message)
-
-
-def _moved_from(source: Path) -> Write:
-    def move(place: Path) -> None:
-        shutil.move(source, place)
-
-    return move
 
 
 def _volumes(task: Task | protocol.Cancel | None) -> list[str]:

@@ -67,6 +67,7 @@ class InstallationSection:
             _("The Python of the other computer that has MRDiffusion, such as ~/MRDiffusion/.venv/bin/python"),
         )
         choose = qt.QPushButton(_("Choose..."))
+        choose.setSizePolicy(qt.QSizePolicy.Maximum, qt.QSizePolicy.Fixed)
         self.wheels = self._line(
             form,
             _("Wheel folder"),
