@@ -12,7 +12,7 @@
     nodes            MRML nodes: export, import, provenance, display, folder
     grids            where volumes lie
     views            what the slice views show, and their SYNTHETIC mark
-    dependencies     what this Python lacks, and how it is installed
+    installation     what this Python lacks, how it is installed and checked, and the other computer
     sentences        longer texts
     self_test        the cases of the module's self-test
 

@@ -16,12 +16,13 @@ from slicer.util import VTKObservationMixin
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
-from . import dependencies, nodes, results, views
+from . import nodes, results, views
 from .compare_section import CompareSection
 from .comparison import Comparison
 from .difference import add_difference, comparable
 from .estimates import Estimates
 from .form import Form, align
+from .installation.section import InstallationSection
 from .live_preview import LivePreview
 from .logic import Logic, State
 from .parameter_node import FOLDS, LARGEST_SEED
@@ -123,7 +124,8 @@ class Panel(VTKObservationMixin):
         ui.cancelButton.clicked.connect(self._on_cancel)
         self.preview = LivePreview(ui.previewButton, self.logic, self._ready)
         ui.differenceButton.clicked.connect(self._on_difference)
-        ui.installButton.clicked.connect(self._on_install)
+        self.installation = InstallationSection(ui.settingsBox, ui.installButton)
+        self.installation.changed.connect(self.enter)
         self.logic.changed.connect(self._update)
         self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
@@ -136,6 +138,8 @@ class Panel(VTKObservationMixin):
         """Leave nothing behind: no process, no observer, no file."""
         self._next = None
         self.preview.remove()
+        self.installation.changed.disconnect(self.enter)
+        self.installation.remove()
         self.logic.changed.disconnect(self._update)
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
@@ -157,7 +161,7 @@ class Panel(VTKObservationMixin):
 
     def enter(self) -> None:
         """The person comes to the panel: packs and libraries may have changed, and an input is suggested."""
-        self._missing = dependencies.missing()
+        self._missing = self.installation.enter()
         self._installed = self._list_packs()
         self._follow_parameter_node()
         self.section.suggest(self.parameters, slicer.mrmlScene)
@@ -249,13 +253,6 @@ class Panel(VTKObservationMixin):
         self._next = None
         self.preview.stop()
         self.logic.cancel()
-
-    def _on_install(self, *_arguments: Any) -> None:
-        if not slicer.util.confirmOkCancelDisplay(dependencies.explanation(self._missing)):
-            return
-        with slicer.util.tryWithErrorDisplay(_("The installation failed."), waitCursor=True):
-            dependencies.install(self._missing)
-        self.enter()
 
     def _on_difference(self, *_arguments: Any) -> None:
         result = self.logic.results["result"]

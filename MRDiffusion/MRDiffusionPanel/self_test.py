@@ -14,7 +14,7 @@ import slicer.util
 from MRDiffusionLib.packs import list_packs
 
 from . import nodes
-from .dependencies import missing
+from .installation.plan import missing
 from .logic import State
 from .panel import Panel
 

@@ -19,6 +19,7 @@ import slicer
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker import protocol
 
+from .installation import remembered
 from .signals import Signal
 from .text import _
 
@@ -36,13 +37,15 @@ class WorkerProcess:
     """A worker for `logic.Logic`.
 
     Args:
-        command: what to start; by default `python -m MRDiffusionLib worker` with Slicer's Python.
+        command: what to start; by default `python -m MRDiffusionLib worker` with Slicer's Python, and from there over
+            ssh where the person has chosen another computer.
     """
 
     def __init__(self, command: Sequence[str] | None = None, grace_ms: int = GRACE_MS) -> None:
         self.message, self.ended = Signal(), Signal()
         self._command = command
         self._process: Any = None
+        self._started: list[str] = []
         self._past_process: Any = None
         self._unread, self._log = b"", deque[str](maxlen=200)
         self._cancelled = ""
@@ -52,6 +55,8 @@ class WorkerProcess:
         self._timer.timeout.connect(self.kill)
 
     def send(self, message: dict[str, Any]) -> None:
+        if message["type"] != "cancel" and self._process is not None and self._started != self._wanted():
+            self.close()  # another computer was chosen
         if self._process is None and not self._start():
             return
         self._process.write(protocol.encode(message))
@@ -81,18 +86,18 @@ class WorkerProcess:
             kill_tree(process.processId())
             process.waitForFinished(KILLED_MS)
 
+    def _wanted(self) -> list[str]:
+        return list(self._command or [*protocol.worker_command(python_executable()), *remembered.other_computer()])
+
     def _start(self) -> bool:
-        command = list(self._command or protocol.worker_command(python_executable()))
+        command = self._started = self._wanted()
         if not command[0]:
             self.ended.emit(_("PythonSlicer was not found"), _("Install Slicer again"), "")
             return False
-        environment = qt.QProcessEnvironment()
-        for name, value in protocol.worker_environment().items():
-            environment.insert(name, value)
         process = self._process = qt.QProcess()
         self._unread = b""
         self._log.clear()
-        process.setProcessEnvironment(environment)
+        process.setProcessEnvironment(process_environment())
         process.readyReadStandardOutput.connect(self._on_output)
         process.readyReadStandardError.connect(self._on_log)
         process.finished.connect(self._on_finished)
@@ -101,7 +106,7 @@ class WorkerProcess:
         return self._process is not None
 
     def _on_output(self) -> None:
-        *lines, self._unread = (self._unread + _bytes(self._process.readAllStandardOutput())).split(b"\n")
+        *lines, self._unread = (self._unread + as_bytes(self._process.readAllStandardOutput())).split(b"\n")
         for line in lines:
             try:
                 message = protocol.decode(line)
@@ -115,7 +120,7 @@ class WorkerProcess:
             self.message.emit(message)
 
     def _on_log(self) -> None:
-        self._log.append(_bytes(self._process.readAllStandardError()).decode(errors="replace"))
+        self._log.append(as_bytes(self._process.readAllStandardError()).decode(errors="replace"))
 
     def _on_error(self, error: Any) -> None:
         if error == qt.QProcess.FailedToStart:  # no `finished` follows
@@ -138,6 +143,14 @@ class WorkerProcess:
         self._timer.stop()
         # Called from the process's own signal, which must return before it may be deleted.
         self._past_process, self._process = self._process, None
+
+
+def process_environment() -> Any:
+    """The variables for a process of the library (`protocol.worker_environment`)."""
+    environment = qt.QProcessEnvironment()
+    for name, value in protocol.worker_environment().items():
+        environment.insert(name, value)
+    return environment
 
 
 def python_executable() -> str:
@@ -194,6 +207,7 @@ def _kill(number: int) -> None:
         os.kill(number, signal.SIGKILL)
 
 
-def _bytes(array: Any) -> bytes:
+def as_bytes(array: Any) -> bytes:
+    """What a process has printed; PythonQt's QByteArray gives text or bytes."""
     data = array.data()
     return data.encode() if isinstance(data, str) else bytes(data)

@@ -2,7 +2,7 @@
 
 main          arguments to a command, exceptions to exit codes
 superresolve  superresolve, and rerun from a provenance
-commands      packs, evaluate, train, worker, demo
+commands      packs, evaluate, worker, check, demo
 bar           the progress bar on a terminal
 """
 

@@ -1,4 +1,4 @@
-"""The other commands: packs, evaluate, worker, demo."""
+"""The other commands: packs, evaluate, worker, check, demo."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--resample", action="store_true", help="put the reference onto the test volume's grid first")
 
-    add("worker", worker, "serve requests on standard input and output (the 3D Slicer panel starts this)")
+    parser = add("worker", worker, "serve requests on standard input and output (the 3D Slicer panel starts this)")
+    _add_other_computer(parser)
+    parser.add_argument("--stream", action="store_true", help="volumes come and go with the messages")
+
+    parser = add("check", check, "what this Python can compute with, and what to do where something is wrong")
+    _add_other_computer(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON, on one line")
 
     parser = add("demo", demo, "both tasks on the shipped samples; pictures and tables")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder [default demo-output]")
@@ -92,11 +98,32 @@ def evaluate(options: argparse.Namespace) -> None:
     print(to_json(figures, indent=1))
 
 
-def worker(_: argparse.Namespace) -> None:
+def worker(options: argparse.Namespace) -> None:
     """Serve until the other end is gone; ends the process."""
+    if options.ssh:
+        from ..worker import remote
+
+        remote.main(options.ssh, options.python)
     from ..worker.server import main
 
-    main()
+    main(streamed=options.stream)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Print the report; exit code 2 where there is a problem. Raises DeviceError for a computer out of reach."""
+    from ..worker import check as checks
+
+    report = checks.check_there(options.ssh, options.python) if options.ssh else checks.check()
+    print(to_json(report) if options.json else checks.as_text(report))
+    if report["problems"]:
+        sys.exit(2)
+
+
+def _add_other_computer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ssh", metavar="HOST", default="", help="on another computer: user@host, ssh://user@host:port"
+    )
+    parser.add_argument("--python", metavar="PATH", default="", help="the Python there that has MRDiffusion [python3]")
 
 
 def demo(options: argparse.Namespace) -> None:

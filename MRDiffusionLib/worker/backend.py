@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
 from ..request import Progress, Request, Result
+from .libraries import NEEDED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-LIBRARIES = ("torch", "monai", "einops", "SimpleITK", "safetensors")
-"""What the computation imports and a Python may lack, by import name."""
 
 OnProgress = Callable[[Progress], None]
 OnPreview = Callable[[int, "NDArray[np.float32]"], None]
@@ -62,7 +60,7 @@ class TorchBackend:
     """
 
     def __init__(self) -> None:
-        missing = [name for name in LIBRARIES if find_spec(name) is None]
+        missing = [name for name in NEEDED if find_spec(name) is None]
         if missing:
             raise ModuleNotFoundError(f"{' and '.join(missing)} cannot be found by Python {platform.python_version()}")
         import torch

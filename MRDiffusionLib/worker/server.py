@@ -11,22 +11,21 @@ import contextlib
 import errno
 import functools
 import os
-import signal
-import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ..errors import StorageError, UserError, is_out_of_memory
 from ..request import Progress, Result
-from . import protocol
+from . import process, protocol
 from .backend import Backend, TorchBackend
-from .folder import PrivateFolder
-from .outputs import remove_unfinished, write_together
+from .frames import Writes
+from .outputs import write_together
+from .streamed import Streamed
 from .throttle import Throttle
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Server:
     """Serves one panel.
 
     Args:
-        requests: binary stream of messages to the worker.
+        requests: messages to the worker, lines of a binary stream.
         answers: binary stream for its own.
         folder: private folder for previews.
         load: makes the backend; called in the thread that runs the requests.
@@ -65,8 +64,8 @@ class Server:
 
     def __init__(
         self,
-        requests: IO[bytes],
-        answers: IO[bytes],
+        requests: Iterable[bytes],
+        answers: Writes,
         folder: Path,
         load: Callable[[], Backend] = TorchBackend,
         started: float | None = None,
@@ -263,58 +262,18 @@ def _error_message(run_id: str | None, error: BaseException) -> dict[str, Any]:
     return protocol.error(run_id, "internal", text, "The run was stopped; the log has the details", details)
 
 
-class _Stopped(BaseException):
-    """SIGTERM or SIGINT; only ever raised in the main thread, which reads messages and holds no data."""
+def main(load: Callable[[], Backend] = TorchBackend, grace: float = GRACE, streamed: bool = False) -> NoReturn:
+    """Be a worker on this process's standard streams, then end the process (`process.serve`).
 
-
-def main(load: Callable[[], Backend] = TorchBackend, grace: float = GRACE) -> NoReturn:
-    """Be a worker on this process's standard streams, then end the process: 0, or 128 + the number of a signal.
-
-    A thread that is deep in a computation cannot be joined, so the process ends at once when its folder is removed.
+    Args:
+        streamed: volumes come and go with the messages, for a panel on another computer (`streamed`).
     """
     started = time.monotonic()
-    requests, answers = _private_streams()
-    try:
-        folder = PrivateFolder()
-    except UserError as problem:
-        answers.write(protocol.encode(protocol.user_error(None, problem)))
-        answers.flush()
-        os._exit(2)
-    code, numbers = 0, [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
-    def stop(number: int, _: object) -> None:
-        nonlocal code
-        code = 128 + number
-        ignore()
-        raise _Stopped
+    def make(requests: IO[bytes], answers: IO[bytes], folder: Path) -> Server:
+        if streamed:
+            both = Streamed(requests, answers, folder)
+            return Server(both, both, folder, load, started, grace)
+        return Server(requests, answers, folder, load, started, grace)
 
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-    try:
-        for number in numbers:
-            signal.signal(number, stop)
-        Server(requests, answers, folder.path, load, started, grace).serve()
-    except _Stopped:
-        pass
-    except BaseException:
-        code = 1
-        traceback.print_exc()
-    finally:
-        ignore()
-        remove_unfinished()
-        folder.close()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """The message streams, out of reach of the libraries: what these print goes to standard error."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    sys.stdout.flush()
-    os.dup2(2, 1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return requests, answers
+    process.serve(make)

@@ -16,6 +16,7 @@ import numpy as np
 
 from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.request import Progress, Request, Result
+from MRDiffusionLib.worker import streamed
 from MRDiffusionLib.worker.backend import OnPreview, OnProgress
 from MRDiffusionLib.worker.server import main
 
@@ -51,6 +52,7 @@ class FakeBackend:
     def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
         self.runs += 1
         name, _, argument = request.pack.partition(":")
+        self.inputs = [Path(path) for path in request.inputs.values()]
         volumes = getattr(self, name)(argument, progress, preview) or {"result": b"voxels"}
         measurements: dict[str, Any] = {"runs": self.runs, "freed": self.freed}
         if name == "odd":
@@ -112,6 +114,14 @@ class FakeBackend:
             "module": ModuleNotFoundError("No module named 'monai'"),
         }[what]
 
+    def copies(self, _: str, progress: OnProgress, preview: OnPreview | None) -> dict[str, Any]:
+        """The inputs, unchanged."""
+        volumes = [path.read_bytes() for path in self.inputs]
+        return {"result": volumes[0], "standard_deviation": volumes[-1]}
+
+    def names(self, _: str, progress: OnProgress, preview: OnPreview | None) -> None:
+        raise InputError(f"{self.inputs[0]} is odd", "Choose another")
+
     def writes(self, what: str, progress: OnProgress, preview: OnPreview | None) -> dict[str, Any]:
         full = OSError(errno.ENOSPC, "No space left on device")
         return {"result": b"voxels", "standard_deviation": full if what == "full" else 1.0}
@@ -123,4 +133,6 @@ class BrokenBackend(FakeBackend):
 
 
 if __name__ == "__main__":
-    main(BrokenBackend if "broken" in sys.argv else FakeBackend, grace=0.5)
+    if "old" in sys.argv:
+        streamed.__version__ = "0.0.1"
+    main(BrokenBackend if "broken" in sys.argv else FakeBackend, grace=0.5, streamed="--stream" in sys.argv)

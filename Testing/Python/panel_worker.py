@@ -6,6 +6,7 @@ The pack's name says what happens: `quick`, `slow`, `error`, `crash` (the proces
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -99,4 +100,4 @@ def upsample(low: Volume, matrix: tuple[int, int]) -> Volume:
 
 
 if __name__ == "__main__":
-    main(NearestNeighbour)
+    main(NearestNeighbour, streamed="--stream" in sys.argv)

@@ -26,6 +26,8 @@ TORCH_FREE = (
     "MRDiffusionLib.imaging.volume",
     "MRDiffusionLib.worker.protocol",
     "MRDiffusionLib.worker.client",
+    "MRDiffusionLib.worker.remote",
+    "MRDiffusionLib.worker.check",
     "MRDiffusionLib.cli.main",
 )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import slicer
 import slicer.util
-from MRDiffusionPanel import dependencies, nodes
+from MRDiffusionPanel import nodes
 from panel_support import add_volume, pack_info, run, select
 
 from MRDiffusionLib.settings import TASKS, SuperResolutionSettings, SynthesisSettings, info_of
@@ -211,52 +210,6 @@ def test_sample_comes_with_one_click(panel: Any) -> None:
     panel.ui.sampleButton.click()
     volume = panel.parameters.inputVolume
     assert slicer.util.arrayFromVolume(volume).shape[1:] == (64, 64)
-
-
-def test_missing_libraries_are_named_and_installed_only_after_a_yes(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent, asked, installed, answer = ["monai", "torch"], [], [], [False]
-    monkeypatch.setattr(dependencies, "missing", lambda: list(absent))
-    monkeypatch.setattr(dependencies, "install", lambda names: (installed.append(names), absent.clear()))
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: (asked.append(text), answer[0])[1])
-    select(panel, add_volume())
-    panel.enter()
-    panel.widget.show()
-    assert panel.ui.installButton.visible and not panel.ui.applyButton.enabled
-    assert "lacks monai, torch" in panel.ui.stateText.text and not asked
-    panel.ui.installButton.click()
-    assert "monai, torch will be downloaded" in asked[0] and not installed
-    answer[0] = True
-    panel.ui.installButton.click()
-    assert installed == [["monai", "torch"]]
-    assert not panel.ui.installButton.visible and panel.ui.applyButton.enabled
-
-
-def test_installation_keeps_what_slicer_brings(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[list[str]] = []
-    monkeypatch.setattr(slicer.util, "pip_install", called.append)
-    dependencies.install(["monai", "einops"])
-    (arguments,) = called
-    assert any(each.startswith("monai>=") for each in arguments)
-    assert any(each.startswith("einops") for each in arguments)
-    assert not any(each.startswith(("torch", "safetensors")) for each in arguments)
-    assert f"numpy=={np.__version__}" in arguments
-
-
-def test_torch_comes_from_slicers_extension(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slicer.util, "pip_install", lambda *_: pytest.fail("pip must not install torch"))
-    with pytest.raises(RuntimeError, match="PyTorch extension"):
-        dependencies.install(["torch"])
-
-
-def test_all_needed_libraries_are_looked_up_without_loading_them(tmp_path: Path) -> None:
-    import sys
-
-    (tmp_path / "torch").mkdir()
-    before = set(sys.modules)
-    assert set(dependencies.missing()) <= set(dependencies.LIBRARIES)
-    assert {name for name in set(sys.modules) - before if name.partition(".")[0] in dependencies.LIBRARIES} == set()
 
 
 def test_long_names_do_not_make_the_panel_wide(panel: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from worker_support import FAKE, fake, files, until, wait_until
 
 from MRDiffusionLib.errors import SettingError, StorageError
 from MRDiffusionLib.request import Progress, Request, Result
@@ -27,17 +28,7 @@ from MRDiffusionLib.worker.client import RunCancelled, WorkerClient, WorkerDied,
 from MRDiffusionLib.worker.folder import PREFIX, PrivateFolder
 from MRDiffusionLib.worker.outputs import write_together
 
-FAKE = str(Path(__file__).with_name("fake_worker.py"))
 Start = Callable[..., WorkerClient]
-
-
-def fake(behaviour: str) -> Request:
-    return Request("superresolution", behaviour, {"low_resolution": "low.nrrd"})
-
-
-def files(folder: Path) -> list[str]:
-    """Everything in a folder, hidden files too."""
-    return sorted(path.name for path in folder.rglob("*"))
 
 
 @pytest.fixture
@@ -69,20 +60,6 @@ def start(temporary: Path) -> Iterator[Start]:
     for worker in workers:
         worker.kill()
         worker.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def until(worker: WorkerClient, kind: str) -> dict[str, Any]:
-    """The next message of a type."""
-    while (message := worker.receive(20))["type"] != kind:
-        pass
-    return message
 
 
 def test_ready_comes_first_and_a_run_ends_with_its_result(start: Start, output: Path) -> None:
