@@ -1,0 +1,76 @@
+"""What becomes of an acquired pair: the rule of seed 000, figure 1B, with the limits that it needs. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..evaluation.artefacts import MeasuredArtefacts
+from ..evaluation.misalignment import MeasuredMisalignment
+
+KEPT = "kept"
+LOW_SYNTHESISED = "low-quality image synthesised"
+HIGH_SYNTHESISED = "high-quality image synthesised"
+FAILED = "failed"
+DECISIONS = (KEPT, LOW_SYNTHESISED, HIGH_SYNTHESISED, FAILED)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on something counts; docs/pairs.md says how the defaults were found.
+
+    Attributes:
+        misaligned_pixels: mean displacement of the object in pixels; None where the next one counts.
+        misaligned_mm: the same in mm, or None.
+        ghosts_percent: of the object's mean signal.
+        ghost_agreement: correlation of neighbours in air below which the signal there is noise.
+        spikes: times the root mean square of the neighbours in k-space.
+    """
+
+    misaligned_pixels: float | None = 0.5
+    misaligned_mm: float | None = None
+    ghosts_percent: float = 1.0
+    ghost_agreement: float = 0.08
+    spikes: float = 6.0
+
+    def misaligned(self, found: MeasuredMisalignment) -> bool:
+        """Whether the images lie too far apart for a pair."""
+        return any(
+            limit is not None and measured > limit
+            for measured, limit in (
+                (found.mean_pixels, self.misaligned_pixels),
+                (found.mean_mm, self.misaligned_mm),
+            )
+        )
+
+    def ghosted(self, found: MeasuredArtefacts) -> bool:
+        """Whether there are ghosts; never where there is no air to see them in."""
+        return found.ghosts_percent > self.ghosts_percent and found.ghost_agreement > self.ghost_agreement
+
+    def spiked(self, found: MeasuredArtefacts) -> bool:
+        """Whether a sample of k-space is wrong."""
+        return found.spikes > self.spikes
+
+
+def decide(misalignment: MeasuredMisalignment, artefacts: MeasuredArtefacts, limits: Limits) -> tuple[str, str]:
+    """The decision, and its reason in one sentence with what was measured and the limits.
+
+    An aligned pair is kept even if its high-quality image has artefacts, as in the seed.
+    """
+    misaligned = limits.misaligned(misalignment)
+    faulty = limits.ghosted(artefacts) or limits.spiked(artefacts)
+    if limits.misaligned_mm is None:
+        apart = f"{misalignment.mean_pixels:.2f} pixels apart (limit {limits.misaligned_pixels:g})"
+    else:
+        apart = f"{misalignment.mean_mm:.2f} mm apart (limit {limits.misaligned_mm:g})"
+    aligned = f"The images are {'misaligned' if misaligned else 'aligned'}, {apart}"
+    quality = f"the high-quality image {'has artefacts' if faulty else 'is clean'}: {_seen(artefacts, limits)}."
+    decision = KEPT if not misaligned else HIGH_SYNTHESISED if faulty else LOW_SYNTHESISED
+    return decision, f"{aligned}; {quality}"
+
+
+def _seen(found: MeasuredArtefacts, limits: Limits) -> str:
+    spikes = f"spikes {found.spikes:.1f} (limit {limits.spikes:g})"
+    if not found.ghost_axis:
+        return f"no air to see ghosts in, {spikes}"
+    agreement = f"agreement {found.ghost_agreement:.2f} (limit {limits.ghost_agreement:g})"
+    return f"ghosts {found.ghosts_percent:.1f} % (limit {limits.ghosts_percent:g}) with {agreement}, {spikes}"
