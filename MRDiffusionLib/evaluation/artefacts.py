@@ -26,6 +26,9 @@ CENTRE = 0.1
 ALONG, ACROSS = 8, 2
 """Distances in pixels. Differences along a ghost's axis remove what changes slowly, such as the noise level; 2 pixels
 across it, the noise of an image that was interpolated to twice the matrix is independent again."""
+BRIGHT, REACH = 0.2, 12
+"""A body is brighter than this share of white; what is darker belongs to it, as a scalp does, up to this part of the
+image's side away from it. Strong ghosts are as bright as a scalp, but go on to the edge."""
 LEAST_AREA = 0.25
 """Of the largest slice of the object: a slice that cuts a sliver of it has no mean to compare with."""
 SMALLEST_AIR = 0.02
@@ -59,7 +62,7 @@ def measure_artefacts(array: NDArray[np.float32]) -> MeasuredArtefacts:
     Raises:
         InputError: it shows nothing.
     """
-    shown = object_of(array)
+    shown = body_of(array)
     area = shown.sum((1, 2))
     numbers = np.flatnonzero(area >= area.max() * LEAST_AREA).tolist()
     spikes = [spike_score(array[n]) for n in numbers]
@@ -74,6 +77,14 @@ def measure_artefacts(array: NDArray[np.float32]) -> MeasuredArtefacts:
     name = max(known, key=lambda name: ghosts[name][0], default="")
     percent, agreement = ghosts[name] if name else (math.nan, math.nan)
     return MeasuredArtefacts(spikes[worst], numbers[worst], percent, agreement, name)
+
+
+def body_of(array: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where a volume (slices, rows, columns) shows the object and not its ghosts. Raises InputError if nowhere."""
+    bright = object_of(array, BRIGHT)
+    reach = ndimage.iterate_structure(np.ones((1, 3, 3), bool), 1)
+    near = ndimage.binary_dilation(bright, reach, iterations=max(1, min(array.shape[1:]) // REACH))
+    return np.asarray(object_of(array) & near)
 
 
 def spike_score(image: NDArray[np.floating]) -> float:

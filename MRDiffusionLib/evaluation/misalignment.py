@@ -108,14 +108,14 @@ def measure_misalignment(high: Volume, low: Volume) -> MeasuredMisalignment:
     )
 
 
-def object_of(array: NDArray[np.float32]) -> Mask:
-    """Where a volume (slices, rows, columns) shows something. Raises InputError if that is nowhere."""
+def object_of(array: NDArray[np.float32], share: float = 0.1) -> Mask:
+    """Where a volume (slices, rows, columns) shows more than a share of white. Raises InputError if that is nowhere."""
     blurred = ndimage.gaussian_filter(array.astype(np.float64), (0, 1.5, 1.5))
     largest = float(blurred.max())
     if largest <= 0:
         raise InputError(f"the largest intensity of the volume is {largest:g}", "Load a magnitude image")
     level = np.percentile(blurred[blurred > 0.05 * largest], 99)
-    return np.asarray(blurred > 0.1 * level)
+    return np.asarray(blurred > share * level)
 
 
 def with_floor(high: NDArray[np.float32], low: NDArray[np.float32], shown: Mask) -> NDArray[np.float32]:
