@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
-from ..errors import StorageError
+from ..errors import InputError, StorageError
 from ..worker.outputs import remove_abandoned
-from .manifest import Manifest, Record
-from .plan import Job, Plan, find_cases
+from .decision import FAILED
+from .manifest import LINES, TABLE, Manifest, Record
+from .plan import PAIR_FILES, Job, Plan, find_cases
 
-Run = Callable[[Iterable[Job]], Iterator[Record]]
-"""Gives the records of jobs in any order, taking them as it needs them."""
+Run = Callable[[Iterable[Job]], Generator[Record, None, None]]
+"""Gives the records of jobs in any order, taking them as it needs them (`cluster.one_by_one`, `cluster.run_on`)."""
 
 Told = Callable[[int, int, Record | None], None]
 """Called with the cases done, those there are, and the newest record; None for one that was done before."""
@@ -33,9 +35,13 @@ def build_pairs(source: Path, out: Path, plan: Plan, run: Run, told: Told | None
     Raises:
         UserError: folders that cannot be used, a manifest that cannot be written. Not for a case that fails.
     """
+    # A worker may have another working folder.
+    source, out = source.absolute(), out.absolute()
     names = find_cases(source)
     if out.resolve().is_relative_to(source.resolve()):
         raise StorageError(f"{out} lies in {source}", "Choose a folder outside: it would be taken for a case")
+    if taken := {LINES, TABLE} & set(names):
+        raise InputError(f"a case is named {taken.pop()}, as the manifest is", "Rename its folder")
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:
@@ -59,13 +65,25 @@ def build_pairs(source: Path, out: Path, plan: Plan, run: Run, told: Told | None
                     yield Job(name, source / name, out / name, plan, identity)
 
         try:
-            for record in run(missing()):
-                manifest.add(record)
-                begun.discard(record["case"])
-                counts[record["decision"]] += 1
-                told(counts.total(), len(names), record)
+            # Closed before anything is removed: nobody works on a case any more.
+            with contextlib.closing(run(missing())) as records:
+                for record in records:
+                    manifest.add(record)
+                    begun.discard(record["case"])
+                    if record["decision"] == FAILED:
+                        remove_pair(out / record["case"])
+                    counts[record["decision"]] += 1
+                    told(counts.total(), len(names), record)
         finally:
             # Of workers that were ended in the midst of a case.
             for name in begun:
                 remove_abandoned(out / name)
     return counts
+
+
+def remove_pair(place: Path) -> None:
+    """What an earlier run made of files that were there then; nobody must take it for the pair of a failed case."""
+    with contextlib.suppress(OSError):
+        for name in PAIR_FILES:
+            (place / name).unlink(missing_ok=True)
+        place.rmdir()

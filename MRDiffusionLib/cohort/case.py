@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import tasks
-from ..errors import InputError, PackError, UserError
+from ..errors import InputError, PackError, StorageError, UserError
 from ..evaluation.artefacts import measure_artefacts
 from ..evaluation.misalignment import measure_misalignment, object_of
 from ..imaging.geometry import Geometry, voxel_positions
@@ -26,6 +28,7 @@ from ..settings import DegradationSettings, EnhancementSettings, Settings
 from ..tasks.device import resolve_device
 from ..tasks.enhancement import estimate_level
 from ..tasks.image import read_image
+from ..worker.backend import is_out_of_memory
 from ..worker.outputs import Write, remove_abandoned, sidecar, staging, write_together
 from ..worker.protocol import to_json
 from .decision import HIGH_SYNTHESISED, LOW_SYNTHESISED, decide
@@ -35,6 +38,9 @@ from .plan import Job, case_seed, input_files
 LEAST_SHOWN = 0.95
 """Part of the object that the low-quality image must show."""
 
+_alone = threading.Lock()
+"""Threads of a worker take turns: they share the number of threads that torch and SimpleITK compute in."""
+
 
 @functools.lru_cache(maxsize=1)
 def warm_packs() -> tasks.PackCache:
@@ -43,13 +49,24 @@ def warm_packs() -> tasks.PackCache:
 
 
 def attempt(job: Job) -> Record:
-    """The record of a case, also where something goes wrong: one case must not stop the others."""
-    started = time.monotonic()
-    try:
-        return build_case(job)
-    except Exception as error:
-        reason = str(error) if isinstance(error, UserError) else f"internal error: {type(error).__name__}: {error}"
-        return failure(job, reason, time.monotonic() - started)
+    """The record of a case, also where something goes wrong: one case must not stop the others.
+
+    Raises:
+        PackError: other packs or another program here than where the run was started; no case can be done.
+    """
+    if job.plan.identity() != job.identity:
+        raise PackError("the packs or the program of a worker are not those of the run", "Install the same ones there")
+    with _alone:
+        started = time.monotonic()
+        try:
+            return build_case(job)
+        except Exception as error:
+            if is_out_of_memory(error):
+                reason = "there is not enough memory for it"
+            else:
+                internal = f"internal error: {type(error).__name__}: {error}"
+                reason = str(error) if isinstance(error, UserError) else internal
+            return failure(job, reason, time.monotonic() - started)
 
 
 def build_case(job: Job) -> Record:
@@ -64,11 +81,14 @@ def build_case(job: Job) -> Record:
         UserError: files that cannot be used, images that show different things, no room.
     """
     started, plan = time.monotonic(), job.plan
-    if plan.identity() != job.identity:
-        raise PackError("the packs or the program of this worker are not those of the run", "Install the same ones")
+    if not is_text(job.case):
+        raise InputError(f"the name of the folder {str(job.source)!a} is no text", "Rename the folder")
     files = input_files(job.source)
     given = {role: file_record(path) for role, path in files.items()}
-    job.place.mkdir(exist_ok=True)
+    try:
+        job.place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{job.place} cannot be made ({error.strerror})", "Remove what is there") from error
     remove_abandoned(job.place)
     with one_thread():
         high, low = (read_volume(files[role]) for role in ("high", "low"))
@@ -105,6 +125,11 @@ def build_case(job: Job) -> Record:
         "seconds": time.monotonic() - started,
         "plan": job.identity,
     }
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is Unicode without control characters: SimpleITK cannot open any other."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
 
 
 def onto(low: Volume, high: Volume) -> Volume:

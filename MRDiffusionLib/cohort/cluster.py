@@ -1,4 +1,4 @@
-"""Cases on Dask distributed: this machine's cores or GPUs, a scheduler that runs already, or SLURM.
+"""Cases on Dask distributed: this machine's cores or GPUs, or a scheduler that runs already; `slurm` has another.
 
 Dask is imported when a cluster is wanted. Its workers get the names of files and send a record back, so memory depends
 on the number of workers and not of cases; all of them must see the same folders.
@@ -7,14 +7,14 @@ on the number of workers and not of cases; all of them must see the same folders
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, SettingError, UserError
+from ..errors import InputError, UserError
 from .manifest import Record, failure
 from .plan import Job
 
@@ -36,19 +36,32 @@ def work(job: Job) -> Record:
     return attempt(job)
 
 
-def one_by_one(jobs: Iterable[Job]) -> Iterator[Record]:
+def one_by_one(jobs: Iterable[Job]) -> Generator[Record, None, None]:
     """In this process, without Dask."""
-    return map(work, jobs)
+    yield from map(work, jobs)
 
 
-def completed(client: Client, jobs: Iterable[Job]) -> Iterator[Record]:
+def run_on(cluster: AbstractContextManager[Client], jobs: Iterable[Job]) -> Generator[Record, None, None]:
+    """On a cluster (`local`, `at`, `slurm`) that is started with the first job and closed when this is.
+
+    Raises:
+        UserError: what the cluster and `completed` raise.
+    """
+    remaining = iter(jobs)
+    first = next(remaining, None)
+    if first is not None:
+        with cluster as client:
+            yield from completed(client, itertools.chain([first], remaining))
+
+
+def completed(client: Client, jobs: Iterable[Job]) -> Generator[Record, None, None]:
     """Records of all jobs as they come, in any order.
 
     No more than `AHEAD` for each worker are under way. When a worker dies, Dask gives its cases to another; one that
     kills several (`distributed.scheduler.allowed-failures`, 3) is a failed one.
 
     Raises:
-        UserError: the workers cannot import this package, or the scheduler is gone.
+        UserError: workers or scheduler lack this package or have another one, or the scheduler is gone.
     """
     from distributed import Future, as_completed
 
@@ -60,8 +73,8 @@ def completed(client: Client, jobs: Iterable[Job]) -> Iterator[Record]:
             job = next(remaining, None)
             if job is None:
                 return
-            # The name of a case is one only within this run: another may be on the same scheduler.
-            future = client.submit(work, job, key=f"{job.case}-{os.urandom(8).hex()}", pure=False)
+            # Not the name of the case: another run on the same scheduler may have one of that name.
+            future = client.submit(work, job, key=f"case-{os.urandom(8).hex()}", pure=False)
             under_way[future] = job
             done.add(future)
 
@@ -87,23 +100,26 @@ def _record(future: Future, job: Job) -> Record:
         raise UserError(
             "the Dask scheduler is gone or gave up this run", "The same command goes on from here"
         ) from error
-    except ImportError as error:
-        raise InputError(f"a worker cannot import what it needs ({error})", "Install MRDiffusion there too") from error
+    except UserError:
+        raise
+    except Exception as error:  # of Dask: `work` raises none
+        what = f"the cluster cannot run a case ({type(error).__name__}: {error})"
+        raise InputError(what, "Install this MRDiffusion where its scheduler and its workers run") from error
     return record
 
 
 @contextlib.contextmanager
-def local(workers: int, device: str) -> Iterator[Client]:
+def local(workers: int | None = None, device: str = "auto") -> Iterator[Client]:
     """Processes of one thread each on this machine.
 
     Args:
-        workers: how many; 0 takes one for each GPU, or without GPUs one for each core.
+        workers: how many; None takes one for each GPU, or without GPUs one for each core.
         device: of the plan. Unless it is 'cpu', each worker sees one of the GPUs, in turn.
 
     Raises:
         InputError: Dask is not installed.
     """
-    with _dask():
+    with needs_dask():
         from distributed import Client, Nanny, Scheduler, SpecCluster
     gpus = [] if device == "cpu" else visible_gpus()
     count = workers or len(gpus) or usable_cores()
@@ -137,7 +153,7 @@ def at(address: str) -> Iterator[Client]:
     Raises:
         InputError: Dask is not installed, or nobody answers there.
     """
-    with _dask():
+    with needs_dask():
         from distributed import Client
     try:
         client = Client(address, timeout="10s")
@@ -145,50 +161,6 @@ def at(address: str) -> Iterator[Client]:
         raise InputError(f"no Dask scheduler answers at {address}", "Start one with: dask scheduler") from error
     with client:
         yield client
-
-
-@contextlib.contextmanager
-def slurm(config: Path) -> Iterator[Client]:
-    """Jobs of SLURM, through dask-jobqueue.
-
-    Args:
-        config: a JSON file with `jobs`, their number, and whatever `dask_jobqueue.SLURMCluster` takes.
-
-    Raises:
-        InputError: dask-jobqueue is not installed, a file that cannot be read, no sbatch here.
-        SettingError: settings that SLURMCluster does not take, or workers of several threads.
-    """
-    options = read_slurm(config)
-    with _dask("dask-jobqueue"):
-        from dask_jobqueue import SLURMCluster
-        from distributed import Client
-    jobs = options.pop("jobs")
-    try:
-        cluster = SLURMCluster(**options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingError(f"{config} makes no SLURM cluster ({error})", "See dask_jobqueue.SLURMCluster") from error
-    with cluster, Client(cluster) as client:
-        cluster.scale(jobs=jobs)
-        yield client
-
-
-def read_slurm(config: Path) -> dict[str, Any]:
-    """The settings of a SLURM cluster. Raises InputError, SettingError."""
-    example = (
-        '{"jobs": 8, "cores": 1, "memory": "8GB", "walltime": "04:00:00", "job_extra_directives": ["--gres=gpu:1"]}'
-    )
-    try:
-        options = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{config} cannot be read ({error})", f"Give a file such as {example}") from error
-    if not isinstance(options, dict) or not {"jobs", "cores", "memory"} <= set(options):
-        raise SettingError(f"{config} does not say jobs, cores and memory", f"For example {example}")
-    jobs, cores, processes = options["jobs"], options["cores"], options.setdefault("processes", options["cores"])
-    if not all(isinstance(number, int) and number > 0 for number in (jobs, cores, processes)) or cores != processes:
-        what = f"jobs {jobs!r}, cores {cores!r} and processes {processes!r}"
-        hint = "A worker has one thread: give as many processes as cores; job_cpu asks SLURM for more cores"
-        raise SettingError(f"{config} has {what}", hint)
-    return options
 
 
 def visible_gpus() -> list[str]:
@@ -211,7 +183,8 @@ def _environment(gpus: list[str], number: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _dask(package: str = "") -> Iterator[None]:
+def needs_dask(package: str = "") -> Iterator[None]:
+    """Around the import of Dask: says what to install. Raises InputError."""
     try:
         yield
     except ImportError as error:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..evaluation.artefacts import MeasuredArtefacts
-from ..evaluation.misalignment import MeasuredMisalignment
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..evaluation.artefacts import MeasuredArtefacts
+    from ..evaluation.misalignment import MeasuredMisalignment
 
 KEPT = "kept"
 LOW_SYNTHESISED = "low-quality image synthesised"
@@ -19,28 +23,22 @@ class Limits:
     """From where on something counts; docs/pairs.md says how the defaults were found.
 
     Attributes:
-        misaligned_pixels: mean displacement of the object in pixels; None where the next one counts.
-        misaligned_mm: the same in mm, or None.
+        explained: share of the low-quality image that the other must explain, or they show different things.
+        misaligned_pixels: mean displacement of the object in pixels.
         ghosts_percent: of the object's mean signal.
         ghost_agreement: correlation of neighbours in air below which the signal there is noise.
         spikes: times the root mean square of the neighbours in k-space.
     """
 
-    misaligned_pixels: float | None = 0.5
-    misaligned_mm: float | None = None
+    explained: float = 0.9
+    misaligned_pixels: float = 0.5
     ghosts_percent: float = 1.0
     ghost_agreement: float = 0.08
     spikes: float = 6.0
 
     def misaligned(self, found: MeasuredMisalignment) -> bool:
         """Whether the images lie too far apart for a pair."""
-        return any(
-            limit is not None and measured > limit
-            for measured, limit in (
-                (found.mean_pixels, self.misaligned_pixels),
-                (found.mean_mm, self.misaligned_mm),
-            )
-        )
+        return found.mean_pixels > self.misaligned_pixels
 
     def ghosted(self, found: MeasuredArtefacts) -> bool:
         """Whether there are ghosts; never where there is no air to see them in."""
@@ -55,13 +53,17 @@ def decide(misalignment: MeasuredMisalignment, artefacts: MeasuredArtefacts, lim
     """The decision, and its reason in one sentence with what was measured and the limits.
 
     An aligned pair is kept even if its high-quality image has artefacts, as in the seed.
+
+    Raises:
+        InputError: the images show different things.
     """
+    if not misalignment.explained >= limits.explained:
+        share = f"{misalignment.explained:.0%} of the low-quality image (limit {limits.explained:.0%})"
+        hint = "They show different things or lie too far apart: choose images of one part of one patient"
+        raise InputError(f"the high-quality image explains {share}", hint)
     misaligned = limits.misaligned(misalignment)
     faulty = limits.ghosted(artefacts) or limits.spiked(artefacts)
-    if limits.misaligned_mm is None:
-        apart = f"{misalignment.mean_pixels:.2f} pixels apart (limit {limits.misaligned_pixels:g})"
-    else:
-        apart = f"{misalignment.mean_mm:.2f} mm apart (limit {limits.misaligned_mm:g})"
+    apart = f"{misalignment.mean_pixels:.2f} pixels apart (limit {limits.misaligned_pixels:g})"
     aligned = f"The images are {'misaligned' if misaligned else 'aligned'}, {apart}"
     quality = f"the high-quality image {'has artefacts' if faulty else 'is clean'}: {_seen(artefacts, limits)}."
     decision = KEPT if not misaligned else HIGH_SYNTHESISED if faulty else LOW_SYNTHESISED

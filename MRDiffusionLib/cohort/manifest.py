@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ from ..errors import InputError, StorageError, UserError
 from ..worker.outputs import Write, write_together
 from ..worker.protocol import to_json
 from .decision import FAILED
-from .plan import Job, input_files
+from .plan import ROLES, Job, input_files
 
 try:
     import fcntl
@@ -56,23 +57,24 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / LINES
         self._places: dict[str, int] = {}
-        try:
-            self._lock = (folder / LOCK).open("w")
-            self._take()
-            self._stream = self.path.open("a+b")
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be written to ({error.strerror})", "Choose another folder") from error
-        self._read()
+        with contextlib.ExitStack() as opened:
+            try:
+                self._lock = opened.enter_context((folder / LOCK).open("w"))
+                self._take()
+                # Without a buffer: what does not fit on the disk must not be tried again when the file is closed.
+                self._stream = opened.enter_context(self.path.open("a+b", buffering=0))
+            except OSError as error:
+                what = f"{folder} cannot be written to ({error.strerror})"
+                raise StorageError(what, "Choose another folder") from error
+            self._read()
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Manifest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with self._opened:
             self._finish()
-        finally:
-            self._stream.close()
-            self._lock.close()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -88,15 +90,16 @@ class Manifest:
     def add(self, record: Record) -> None:
         """Write a line; it is on the disk when this returns. Raises StorageError."""
         line = (to_json(record) + "\n").encode("ascii")
+        place = self._stream.seek(0, os.SEEK_END)
         try:
-            place = self._stream.seek(0, os.SEEK_END)
-            self._stream.write(line)
-            self._stream.flush()
+            if self._stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._stream.fileno())
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._stream.truncate(place)
-            raise StorageError(f"{self.path} cannot be written ({error.strerror})", "Free some space") from error
+            what = f"{self.path} cannot be written ({error.strerror})"
+            raise StorageError(what, "Free some space; the same command goes on from here") from error
         self._places[record["case"]] = place
 
     def holds(self, case: str, source: Path, identity: Record) -> bool:
@@ -123,23 +126,21 @@ class Manifest:
             return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
+        except BlockingIOError as error:
             raise StorageError(f"another run writes into {self.folder}", "Wait for its end or stop it") from error
+        except OSError:  # the file systems of some clusters have no locks
+            return
 
     def _read(self) -> None:
-        self._stream.seek(0)
         end = 0
-        for number, line in enumerate(self._stream, 1):
-            # A line without its end was being written when the run was killed; its case is done again.
-            if not line.endswith(b"\n"):
-                self._stream.truncate(end)
-                break
-            try:
-                self._places[json.loads(line)["case"]] = end
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"line {number} of {self.path} is no record", "Remove the line") from error
-            end += len(line)
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                # A line without its end was being written when the run was killed; its case is done again.
+                if not line.endswith(b"\n"):
+                    self._stream.truncate(end)
+                    break
+                self._places[_case_of(line, f"line {number} of {self.path}")] = end
+                end += len(line)
 
     def _at(self, place: int) -> Record:
         self._stream.seek(place)
@@ -158,7 +159,8 @@ class Manifest:
                 os.fsync(stream.fileno())
 
         def table(path: Path) -> None:
-            with path.open("w", newline="", encoding="utf-8") as stream:
+            # A file name need not be text.
+            with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
                 rows = csv.writer(stream)
                 rows.writerow(COLUMNS)
                 rows.writerows([_value(record, keys) for keys in COLUMNS.values()] for record in self)
@@ -199,6 +201,21 @@ def _digest(stream: io.BufferedReader) -> Any:
     return digest
 
 
+def _case_of(line: bytes, where: str) -> str:
+    """The name in a line. Raises InputError for a line that `holds` could not use."""
+    try:
+        record = json.loads(line)
+        case, _, done = record["case"], record["plan"], record["decision"] != FAILED
+        if done:
+            for role in ROLES:
+                _ = record["inputs"][role], record["outputs"][role]
+        if not isinstance(case, str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where} is no record", "Remove the line; its case is then done again") from error
+    return case
+
+
 def _unchanged(path: Path, record: Record) -> bool:
     """As git does: the content is only looked at where name and size are the same and the time is another."""
     try:
@@ -220,4 +237,6 @@ def _size(path: Path) -> int | None:
 def _value(record: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
+    if isinstance(record, str) and record.startswith(("=", "+", "-", "@")):
+        return "'" + record  # a spreadsheet would compute it
     return f"{record:.6g}" if isinstance(record, float) else record

@@ -18,6 +18,8 @@ from ..settings import DegradationSettings
 from .decision import Limits
 
 ROLES = ("high", "low")
+PAIR_FILES = ("high.nii.gz", "low.nii.gz", "high.json", "low.json")
+"""What a case's folder may hold in the end: two images, and the provenance of the synthetic one."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def case_seed(seed: int, case: str) -> int:
     """A seed of its own for each case, which depends on its name alone: not on the order, nor on who does it."""
     from ..diffusion.noise import stream_seed
 
-    return stream_seed(seed, int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big"))
+    return stream_seed(seed, int.from_bytes(hashlib.sha256(os.fsencode(case)).digest()[:8], "big"))
 
 
 def _only(folder: Path, role: str, names: Sequence[str]) -> str:

@@ -29,6 +29,8 @@ WINDOW = 16.0
 """Standard deviation of the neighbourhood with one displacement, in pixels: smaller ones follow noise."""
 BLUR = 1.0
 """Of both images before gradients are taken, in pixels."""
+COARSE = 2.0
+"""Of both images before they are asked whether they show the same thing, in pixels: noise is gone, anatomy is not."""
 ITERATIONS = 4
 BINS = 32
 """Of brightness."""
@@ -46,6 +48,8 @@ class MeasuredMisalignment:
         rigid_mm, smooth_mm: of its two parts.
         rotation_degrees: of the rigid part.
         shift_mm: of the rigid part, along columns, rows and slices.
+        explained: share of the low-quality image's variance that the other, so displaced, explains (squared correlation
+            ratio), up to 1. Where it is small the displacement means nothing: they show different things.
     """
 
     mean_mm: float
@@ -54,6 +58,7 @@ class MeasuredMisalignment:
     smooth_mm: float
     rotation_degrees: float
     shift_mm: tuple[float, float, float]
+    explained: float
 
 
 def measure_misalignment(high: Volume, low: Volume) -> MeasuredMisalignment:
@@ -88,9 +93,14 @@ def measure_misalignment(high: Volume, low: Volume) -> MeasuredMisalignment:
     chosen = [numbers[i] for i in np.linspace(0, len(numbers) - 1, min(LOOKED_AT, len(numbers))).round().astype(int)]
     spacing = np.array(grid.spacing)
     smooth, rigid, total = [], [], []
+    rest, variance = 0.0, 0.0
     for n in chosen:
         flow = np.zeros((3, *shown.shape[1:]))
-        flow[1], flow[0] = smooth_flow(low.array[n].astype(np.float64), moved[n].astype(np.float64), near[n])
+        wanted, given = low.array[n].astype(np.float64), moved[n].astype(np.float64)
+        flow[1], flow[0] = smooth_flow(wanted, given, near[n])
+        coarse, other = (ndimage.gaussian_filter(image, COARSE) for image in (wanted, _warped(given, flow[1::-1])))
+        rest += unexplained(coarse, other, near[n]) * near[n].sum()
+        variance += coarse[near[n]].var() * near[n].sum()
         y, x = np.nonzero(shown[n])
         places = np.stack([x, y, np.full(len(x), n)], axis=1) * spacing
         left = flow[:, y, x].T * spacing
@@ -105,6 +115,7 @@ def measure_misalignment(high: Volume, low: Volume) -> MeasuredMisalignment:
         _mean_length(smooth),
         found.angle_degrees,
         (float(found.shift[0]), float(found.shift[1]), float(found.shift[2])),
+        1 - rest / variance if variance > 0 else 0.0,
     )
 
 
@@ -152,12 +163,11 @@ def smooth_flow(low: Floats, high: Floats, near: Mask) -> Floats:
         near: where to compare them.
     """
     window = min(WINDOW, max(low.shape) / 8)
-    places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float64) for n in low.shape), indexing="ij"))
     weight = ndimage.gaussian_filter(near.astype(np.float64), BLUR)
     wanted = ndimage.gaussian_filter(low, BLUR)
-    flow = np.zeros_like(places)
+    flow = np.zeros((2, *low.shape))
     for _ in range(ITERATIONS):
-        warped = ndimage.map_coordinates(high, places + flow, order=1, mode="nearest")
+        warped = _warped(high, flow)
         # Brightness first, the blur after it: the floor is not linear.
         expected = ndimage.gaussian_filter(_expected(low, warped, near), BLUR)
         slope = np.stack(np.gradient(expected))
@@ -175,10 +185,15 @@ def smooth_flow(low: Floats, high: Floats, near: Mask) -> Floats:
     return flow
 
 
-def unexplained(low: NDArray[np.float32], high: NDArray[np.float32], near: Mask) -> float:
+def unexplained(low: NDArray[np.floating], high: NDArray[np.floating], near: Mask) -> float:
     """Mean square of what is left of one image when the other has told what it can."""
     rest = low.astype(np.float64) - _expected(low, high, near)
     return float((rest[near] ** 2).mean())
+
+
+def _warped(image: Floats, flow: Floats) -> Floats:
+    places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float64) for n in image.shape), indexing="ij"))
+    return np.asarray(ndimage.map_coordinates(image, places + flow, order=1, mode="nearest"))
 
 
 def _expected(low: NDArray[np.floating], high: NDArray[np.floating], near: Mask) -> Floats:
