@@ -1,8 +1,13 @@
 """The command line. It imports torch only when a command computes.
 
 main          arguments to a command, exceptions to exit codes
-superresolve  superresolve, and rerun from a provenance
-commands      packs, evaluate, train, worker, demo
+superresolve  superresolve
+synthesize    synthesize
+quality       degrade, enhance
+pairs         pairs build
+rerun         rerun from a provenance
+training      simulate, prepare, train
+commands      packs, evaluate, worker, demo
 bar           the progress bar on a terminal
 """
 

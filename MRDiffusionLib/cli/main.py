@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import UserError
 from ..worker.backend import is_out_of_memory
 from ..worker.server import INSTALL_HINT, MEMORY_HINT
-from . import commands, quality, rerun, superresolve, synthesize, training
+from . import commands, pairs, quality, rerun, superresolve, synthesize, training
 
 DONE, INTERNAL_ERROR, USER_ERROR, CANCELLED = 0, 1, 2, 130
 
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"MRDiffusion {__version__}")
     parser.set_defaults(debug=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (superresolve, synthesize, quality, rerun, training, commands):
+    for module in (superresolve, synthesize, quality, pairs, rerun, training, commands):
         module.add_commands(subparsers, debug)
     return parser
 
