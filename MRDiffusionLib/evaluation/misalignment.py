@@ -29,8 +29,9 @@ WINDOW = 16.0
 """Standard deviation of the neighbourhood with one displacement, in pixels: smaller ones follow noise."""
 BLUR = 1.0
 """Of both images before gradients are taken, in pixels."""
-COARSE = 2.0
-"""Of both images before they are asked whether they show the same thing, in pixels: noise is gone, anatomy is not."""
+COARSE = 1 / 128
+"""Of both images before they are asked whether they show the same thing, as a part of their side, but a pixel or more:
+noise is gone, anatomy is not."""
 ITERATIONS = 4
 BINS = 32
 """Of brightness."""
@@ -94,13 +95,14 @@ def measure_misalignment(high: Volume, low: Volume) -> MeasuredMisalignment:
     spacing = np.array(grid.spacing)
     smooth, rigid, total = [], [], []
     rest, variance = 0.0, 0.0
+    coarse = max(1.0, COARSE * max(shown.shape[1:]))
     for n in chosen:
         flow = np.zeros((3, *shown.shape[1:]))
         wanted, given = low.array[n].astype(np.float64), moved[n].astype(np.float64)
         flow[1], flow[0] = smooth_flow(wanted, given, near[n])
-        coarse, other = (ndimage.gaussian_filter(image, COARSE) for image in (wanted, _warped(given, flow[1::-1])))
-        rest += unexplained(coarse, other, near[n]) * near[n].sum()
-        variance += coarse[near[n]].var() * near[n].sum()
+        one, other = (ndimage.gaussian_filter(image, coarse) for image in (wanted, _warped(given, flow[1::-1])))
+        rest += unexplained(one, other, near[n]) * near[n].sum()
+        variance += one[near[n]].var() * near[n].sum()
         y, x = np.nonzero(shown[n])
         places = np.stack([x, y, np.full(len(x), n)], axis=1) * spacing
         left = flow[:, y, x].T * spacing
@@ -115,7 +117,7 @@ def measure_misalignment(high: Volume, low: Volume) -> MeasuredMisalignment:
         _mean_length(smooth),
         found.angle_degrees,
         (float(found.shift[0]), float(found.shift[1]), float(found.shift[2])),
-        1 - rest / variance if variance > 0 else 0.0,
+        float(1 - rest / variance) if variance > 0 else 0.0,
     )
 
 
@@ -179,7 +181,7 @@ def smooth_flow(low: Floats, high: Floats, near: Mask) -> Floats:
         yy, yx, xx = mean(slope[0] ** 2), mean(slope[0] * slope[1]), mean(slope[1] ** 2)
         ry, rx = mean(slope[0] * rest), mean(slope[1] * rest)
         # Where nothing has a slope nothing moves.
-        least = 0.01 * float(np.median((yy + xx)[near])) + np.finfo(np.float64).tiny
+        least = 0.01 * float(np.median((yy + xx)[near])) + 1e-12 * float(np.abs(low).max()) ** 2
         yy, xx = yy + least, xx + least
         flow += np.stack([xx * ry - yx * rx, yy * rx - yx * ry]) / (yy * xx - yx**2)
     return flow

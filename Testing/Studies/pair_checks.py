@@ -51,9 +51,9 @@ def seeded(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(*key))
 
 
-def read_slices(data: Path, count: int) -> tuple[list[Image], float]:
+def read_slices(data: Path, count: int, matrix: int = 256) -> tuple[list[Image], float]:
     """So many slices of the test subjects, evenly spread, white 1; and their pixel size."""
-    with np.load(data / "brain_t1" / "axial256_u8.npz") as archive:
+    with np.load(data / "brain_t1" / f"axial{matrix}_u8.npz") as archive:
         images, subject, spacing = archive["images"], archive["subject"], archive["spacing_mm"]
     chosen = np.flatnonzero((subject >= SUBJECTS[0]) & (subject <= SUBJECTS[1]))
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(count, len(chosen))).round().astype(int)]
@@ -164,11 +164,15 @@ def stacks(data: Path, _: int) -> list[dict[str, Any]]:
 
 def same(data: Path, count: int) -> list[dict[str, Any]]:
     """What the high-quality image explains, where both show the same thing and where they do not."""
-    images, pixel_mm = read_slices(data, count)
-    matrix = (images[0].shape[0], images[0].shape[1])
+    return [row for matrix in (256, 128) for row in explained(data, count, matrix)]
+
+
+def explained(data: Path, count: int, side: int) -> list[dict[str, Any]]:
+    images, pixel_mm = read_slices(data, count, side)
+    matrix = (side, side)
     with np.load(data / "cardiac_cine" / "contoured_u16.npz") as archive:
         frames = archive["images"][:: max(1, len(archive["images"]) // count)].astype(np.float32)
-    hearts = [torch.from_numpy(frame / np.percentile(frame, 99.5)) for frame in frames]
+    hearts = [torch.from_numpy(frame / np.percentile(frame, 99.5))[:: 256 // side, :: 256 // side] for frame in frames]
     step, field = len(images) // 2 or 1, seeded(5)
     far = together(rigid(matrix, 4.0, (8.0, 6.0)), smooth(matrix, 2.0, 24.0, field))
     pairs: dict[str, Callable[[int, Image], tuple[Image, Image]]] = {
@@ -191,6 +195,7 @@ def same(data: Path, count: int) -> list[dict[str, Any]]:
                 found.append(measure_misalignment(volume(high, pixel_mm), volume(low, pixel_mm)).explained)
             table.append(
                 {
+                    "matrix": side,
                     "pair": name,
                     "low": f"{kind} {level:g}",
                     "lowest": min(found),
@@ -233,7 +238,11 @@ FAULTS: dict[str, Change] = {
 
 def artefacts(data: Path, count: int) -> list[dict[str, Any]]:
     """Scores and alarms of slices that are clean, noisy, blurred or faulty."""
-    images, _ = read_slices(data, max(count, 112))
+    return [row for matrix in (256, 128) for row in faults(data, max(count, 112), matrix)]
+
+
+def faults(data: Path, count: int, matrix: int) -> list[dict[str, Any]]:
+    images, _ = read_slices(data, count, matrix)
     limits = Limits()
     cases = [(name, "", change) for name, change in CLEAN.items()]
     for name, change in FAULTS.items():
@@ -245,7 +254,7 @@ def artefacts(data: Path, count: int) -> list[dict[str, Any]]:
             measure_artefacts(change(image, seeded(4, index, n)).numpy()[None].astype(np.float32))
             for n, image in enumerate(images)
         ]
-        table.append({"image": name, "air": air, **scores(found), "called": alarms(found, limits)})
+        table.append({"matrix": matrix, "image": name, "air": air, **scores(found), "called": alarms(found, limits)})
     return table
 
 
