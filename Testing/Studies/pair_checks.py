@@ -96,20 +96,19 @@ def slices(data: Path, count: int) -> list[dict[str, Any]]:
                 low = degrade(motion.move(image), kind, level, seeded(2, number, index))
                 found = measure_misalignment(volume(image, pixel_mm), volume(low, pixel_mm)).mean_pixels
                 rows.setdefault((name, f"{kind} {level:g}"), []).append((true, found))
+    table = displacement_table(rows)
+    for row, pairs in zip(table, rows.values()):
+        row["misaligned"] = float(np.mean([found > limit for _, found in pairs]))
+    return table
+
+
+def displacement_table(rows: dict[tuple[str, str], list[tuple[float, float]]]) -> list[dict[str, Any]]:
+    """A row for each motion and low-quality image, of all pairs of true and measured displacements."""
     table = []
-    for (name, low_name), pairs in rows.items():
+    for (motion, low), pairs in rows.items():
         true, found = np.array(pairs).T
-        table.append(
-            {
-                "motion": name,
-                "low": low_name,
-                "true": true.mean(),
-                "measured": found.mean(),
-                "lowest": found.min(),
-                "highest": found.max(),
-                "misaligned": float((found > limit).mean()),
-            }
-        )
+        measured = {"measured": found.mean(), "lowest": found.min(), "highest": found.max()}
+        table.append({"motion": motion, "low": low, "true": true.mean(), **measured})
     return table
 
 
@@ -134,7 +133,7 @@ def thick_slices(source: Volume, count: int, motion: Rigid | None = None, thickn
 
 def stacks(data: Path, _: int) -> list[dict[str, Any]]:
     """Measured and true displacement of stacks of slices, motion in all directions."""
-    table = []
+    rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for path in sorted((data / "brain_t1" / "volumes").glob("*.nii.gz")):
         source = read_volume(path)
         for count in (6, 16):
@@ -148,18 +147,11 @@ def stacks(data: Path, _: int) -> list[dict[str, Any]]:
                 true = (places - motion.centre) @ turn.T + motion.centre + motion.shift - places
                 for index, (kind, level) in enumerate(LOW):
                     low = degrade(torch.from_numpy(moved.array / white), kind, level, seeded(3, count, index))
-                    found = measure_misalignment(high, Volume((low * white).numpy(), high.geometry))
-                    table.append(
-                        {
-                            "volume": path.name.partition("_")[0],
-                            "slices": count,
-                            "motion": f"{max(angles)} degrees, {np.linalg.norm(shift):.1f} mm",
-                            "low": f"{kind} {level:g}",
-                            "true": float(np.linalg.norm(true, axis=1).mean()),
-                            "measured": found.mean_mm,
-                        }
-                    )
-    return table
+                    found = measure_misalignment(high, Volume((low * white).numpy(), high.geometry)).mean_mm
+                    name = f"{max(angles)} degrees, {np.linalg.norm(shift):.1f} mm"
+                    both = (float(np.linalg.norm(true, axis=1).mean()), found)
+                    rows.setdefault((name, f"{kind} {level:g}"), []).append(both)
+    return displacement_table(rows)
 
 
 def same(data: Path, count: int) -> list[dict[str, Any]]:
