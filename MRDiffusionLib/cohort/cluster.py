@@ -25,8 +25,8 @@ AHEAD = 2
 """Cases under way for each worker: the next one is there when it has finished one."""
 MISSING = "a cluster needs the packages dask and distributed"
 HINT = "Install MRDiffusion[cohort], or give --workers 0"
-POLITE = 1.0
-"""Seconds that local workers get to end in the midst of a case; they lose nothing by being killed."""
+PATIENCE = "10s"
+"""For an answer of a scheduler."""
 
 
 def work(job: Job) -> Record:
@@ -133,9 +133,11 @@ def local(workers: int | None = None, device: str = "auto") -> Iterator[Client]:
         "silence_logs": logging.ERROR,
     }
     specification = {
-        number: {"cls": Nanny, "options": {**shared, "env": _environment(gpus, number)}} for number in range(count)
+        number: {"cls": Nanny, "options": {**shared, "env": worker_environment(gpus, number)}}
+        for number in range(count)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": options}
     with _quiet():
         cluster = SpecCluster(workers=specification, scheduler=scheduler, silence_logs=logging.CRITICAL)
         try:
@@ -143,7 +145,7 @@ def local(workers: int | None = None, device: str = "auto") -> Iterator[Client]:
                 client.wait_for_workers(count)
                 yield client
         finally:
-            cluster.close(timeout=POLITE)
+            cluster.close()
 
 
 @contextlib.contextmanager
@@ -156,7 +158,7 @@ def at(address: str) -> Iterator[Client]:
     with needs_dask():
         from distributed import Client
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout=PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(f"no Dask scheduler answers at {address}", "Start one with: dask scheduler") from error
     with client:
@@ -177,7 +179,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _environment(gpus: list[str], number: int) -> dict[str, str]:
+def worker_environment(gpus: list[str], number: int) -> dict[str, str]:
+    """Variables of a local worker: one thread, and one of the GPUs if there are any."""
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return {**threads, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else threads
 

@@ -30,7 +30,7 @@ class Limits:
         spikes: times the root mean square of the neighbours in k-space.
     """
 
-    explained: float = 0.9
+    explained: float = 0.87
     misaligned_pixels: float = 0.5
     ghosts_percent: float = 1.0
     ghost_agreement: float = 0.08

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ..errors import InputError, SettingError
 from .cluster import needs_dask
 
 if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
     from distributed import Client
 
 
@@ -24,20 +26,34 @@ def slurm(config: Path) -> Iterator[Client]:
 
     Raises:
         InputError: dask-jobqueue is not installed, a file that cannot be read, no sbatch here.
-        SettingError: settings that SLURMCluster does not take, or workers of several threads.
+        SettingError: settings that SLURMCluster or sbatch do not take, or workers of several threads.
     """
     options = read_slurm(config)
+    if shutil.which("sbatch") is None:
+        raise InputError("SLURM's sbatch is not found on this machine", "Start this on a machine that submits jobs")
     with needs_dask("dask-jobqueue"):
         from dask_jobqueue import SLURMCluster
-        from distributed import Client
+        from distributed import Client, Status
     jobs = options.pop("jobs")
+    options.setdefault("scheduler_options", {"dashboard_address": ":0"})
     try:
         cluster = SLURMCluster(**options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SettingError(f"{config} makes no SLURM cluster ({error})", "See dask_jobqueue.SLURMCluster") from error
     with cluster, Client(cluster) as client:
         cluster.scale(jobs=jobs)
+        cluster.sync(_submitted, cluster)
+        if refused := [job for job in cluster.workers.values() if job.job_id is None]:
+            for job in refused:
+                job.status = Status.failed  # or Dask could not close the cluster
+            raise SettingError(f"sbatch refused a job of {config}", "It says above why")
         yield client
+
+
+async def _submitted(cluster: SLURMCluster) -> None:
+    """Dask submits in the background, where an error would only be logged and the run wait for ever."""
+    with contextlib.suppress(RuntimeError):
+        await cluster
 
 
 def read_slurm(config: Path) -> dict[str, Any]:
@@ -52,7 +68,7 @@ def read_slurm(config: Path) -> dict[str, Any]:
     if not isinstance(options, dict) or not {"jobs", "cores", "memory"} <= set(options):
         raise SettingError(f"{config} does not say jobs, cores and memory", f"For example {example}")
     jobs, cores, processes = options["jobs"], options["cores"], options.setdefault("processes", options["cores"])
-    if not all(isinstance(number, int) and number > 0 for number in (jobs, cores, processes)) or cores != processes:
+    if not all(type(number) is int and number > 0 for number in (jobs, cores, processes)) or cores != processes:
         what = f"jobs {jobs!r}, cores {cores!r} and processes {processes!r}"
         hint = "A worker has one thread: give as many processes as cores; job_cpu asks SLURM for more cores"
         raise SettingError(f"{config} has {what}", hint)

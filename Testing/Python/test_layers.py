@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "monai")
+HEAVY = ("torch", "monai", "dask", "distributed")
 TORCH_FREE = (
     "MRDiffusionLib",
     "MRDiffusionLib.errors",
@@ -26,6 +26,8 @@ TORCH_FREE = (
     "MRDiffusionLib.imaging.volume",
     "MRDiffusionLib.worker.protocol",
     "MRDiffusionLib.worker.client",
+    "MRDiffusionLib.cohort.build",
+    "MRDiffusionLib.cohort.slurm",
     "MRDiffusionLib.cli.main",
 )
 

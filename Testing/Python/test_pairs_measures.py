@@ -184,5 +184,5 @@ def test_limits_can_be_chosen() -> None:
 
 def test_different_things_are_no_pair() -> None:
     other = MeasuredMisalignment(0.2, 0.2, 0.1, 0.1, 0.0, (0.1, 0.0, 0.0), 0.6)
-    with pytest.raises(InputError, match=r"explains 60% of the low-quality image \(limit 90%\)"):
+    with pytest.raises(InputError, match=r"explains 60% of the low-quality image \(limit 87%\)"):
         decide(other, CLEAN, Limits())
