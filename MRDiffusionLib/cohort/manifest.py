@@ -62,7 +62,8 @@ class Manifest:
                 self._lock = opened.enter_context((folder / LOCK).open("w"))
                 self._take()
                 # Without a buffer: what does not fit on the disk must not be tried again when the file is closed.
-                self._stream = opened.enter_context(self.path.open("a+b", buffering=0))
+                self._stream = opened.enter_context(self.path.open("ab", buffering=0))
+                self._lines = opened.enter_context(self.path.open("rb"))
             except OSError as error:
                 what = f"{folder} cannot be written to ({error.strerror})"
                 raise StorageError(what, "Choose another folder") from error
@@ -133,19 +134,21 @@ class Manifest:
 
     def _read(self) -> None:
         end = 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                # A line without its end was being written when the run was killed; its case is done again.
-                if not line.endswith(b"\n"):
-                    self._stream.truncate(end)
-                    break
-                self._places[_case_of(line, f"line {number} of {self.path}")] = end
-                end += len(line)
+        for number, line in enumerate(self._lines, 1):
+            # A line without its end was being written when the run was killed; its case is done again.
+            if not line.endswith(b"\n"):
+                self._stream.truncate(end)
+                break
+            self._places[_case_of(line, f"line {number} of {self.path}")] = end
+            end += len(line)
 
     def _at(self, place: int) -> Record:
-        self._stream.seek(place)
-        record: Record = json.loads(self._stream.readline())
+        record: Record = json.loads(self._line(place))
         return record
+
+    def _line(self, place: int) -> bytes:
+        self._lines.seek(place)
+        return self._lines.readline()
 
     def _finish(self) -> None:
         """One line a case, in the order of their names, and the table."""
@@ -153,8 +156,7 @@ class Manifest:
         def lines(path: Path) -> None:
             with path.open("wb") as stream:
                 for case in sorted(self._places):
-                    self._stream.seek(self._places[case])
-                    stream.write(self._stream.readline())
+                    stream.write(self._line(self._places[case]))
                 stream.flush()
                 os.fsync(stream.fileno())
 

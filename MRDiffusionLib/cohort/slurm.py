@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, SettingError
-from .cluster import needs_dask
+from .cluster import ENVIRONMENT, needs_dask
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
@@ -36,6 +36,9 @@ def slurm(config: Path) -> Iterator[Client]:
         from distributed import Client, Status
     jobs = options.pop("jobs")
     options.setdefault("scheduler_options", {"dashboard_address": ":0"})
+    variables = ["export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"]  # `cluster.NO_PROFILER`
+    variables += [f"export {name}={value}" for name, value in ENVIRONMENT.items()]
+    options["job_script_prologue"] = variables + list(options.get("job_script_prologue", []))
     try:
         cluster = SLURMCluster(**options)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -21,8 +21,8 @@ from pathlib import Path
 from superresolution import SAMPLE_DATA, child
 from table import Measured
 
-WARM_UP = 6
-"""Cases of each worker that are not counted."""
+WARM_UP = 3
+"""Cases of each worker that are not counted: one of each kind."""
 
 
 def write_cases(folder: Path, count: int, sample_name: str) -> None:

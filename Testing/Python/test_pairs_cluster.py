@@ -188,7 +188,16 @@ def test_without_dask_the_way_out_is_told(plan: Plan, monkeypatch: pytest.Monkey
 def test_each_worker_gets_a_gpu_in_turn() -> None:
     environments = [cluster.worker_environment(["0", "GPU-b"], number) for number in range(3)]
     assert [variables["CUDA_VISIBLE_DEVICES"] for variables in environments] == ["0", "GPU-b", "0"]
-    assert cluster.worker_environment([], 0) == {name: "1" for name in environments[0] if name.endswith("_THREADS")}
+    assert "CUDA_VISIBLE_DEVICES" not in cluster.worker_environment([], 0)
+
+
+def test_workers_do_not_grow(two: distributed.Client) -> None:
+    """Dask's profiler keeps more and more of what it sees."""
+
+    def periodic(dask_worker: distributed.Worker) -> list[str]:
+        return list(dask_worker.periodic_callbacks)
+
+    assert all("profile" not in names for names in two.run(periodic).values())
 
 
 # SLURM, without one: `sbatch` is a script that runs the job here.
@@ -269,10 +278,11 @@ def test_jobs_of_slurm_do_the_cases(
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setattr(cluster, "work", cohort_support.slow)
-    config.write_text(json.dumps({**SETTINGS, "jobs": 1}))
+    config.write_text(json.dumps({**SETTINGS, "jobs": 1, "job_script_prologue": ["export MINE=1"]}))
     found = list(run_on(slurm(config), jobs(3, plan)))
     assert len(found) == 3 and str(os.getpid()) not in found[0]["reason"]
     script = (tmp_path / "job.sh").read_text()
     assert "#SBATCH --gres=gpu:1" in script and "#SBATCH -t 00:10:00" in script and "#SBATCH --mem=" in script
+    assert "PROFILE__ENABLED=False" in script and "export OMP_NUM_THREADS=1" in script and "export MINE=1" in script
     assert "--nthreads 1" in script and sys.executable in script
     assert (tmp_path / "cancelled").read_text().strip(), "the job ends with the run"
