@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from ..request import Progress
@@ -13,9 +14,15 @@ WIDTH = 20
 
 
 class Bar:
-    """Call it with every `Progress`; leave the context to wipe the line."""
+    """Call it with every `Progress`; leave the context to wipe the line.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    Args:
+        stream: standard error by default.
+        words: what stands beside the bar.
+    """
+
+    def __init__(self, stream: TextIO | None = None, words: Callable[[Progress], str] | None = None) -> None:
+        self._words = words or in_words
         self.stream = sys.stderr if stream is None else stream
         self.visible = self.stream.isatty()
         self._show = Throttle(0.1, self._draw)
@@ -37,7 +44,7 @@ class Bar:
         # Steps begin anew for every batch of samples of a slice; a bar that ran backwards would only worry.
         self._done = max(self._done, (state.slice - 1 + state.step / state.steps) / state.slices)
         filled = round(WIDTH * self._done)
-        line = f"{'#' * filled}{'-' * (WIDTH - filled)}  {in_words(state)}"
+        line = f"{'#' * filled}{'-' * (WIDTH - filled)}  {self._words(state)}"
         columns = shutil.get_terminal_size().columns
         self.stream.write(f"\r{line[: columns - 1]}\033[K")
         self.stream.flush()

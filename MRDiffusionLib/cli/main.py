@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from .. import __version__
 from ..errors import UserError, is_out_of_memory
 from ..worker.server import INSTALL_HINT, MEMORY_HINT
-from . import commands, dicom, quality, rerun, superresolve, synthesize, training
+from . import commands, dicom, pairs, quality, rerun, superresolve, synthesize, training
 
 DONE, INTERNAL_ERROR, USER_ERROR, CANCELLED = 0, 1, 2, 130
 
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"MRDiffusion {__version__}")
     parser.set_defaults(debug=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (superresolve, synthesize, quality, rerun, dicom, training, commands):
+    for module in (superresolve, synthesize, quality, pairs, rerun, dicom, training, commands):
         module.add_commands(subparsers, debug)
     return parser
 

@@ -72,6 +72,13 @@ def add_settings(parser: argparse.ArgumentParser, settings_type: type) -> None:
         group.add_argument(flag, dest=_PREFIX + f.name, default=argparse.SUPPRESS, **options)
 
 
+def whole(text: str) -> int:
+    """'3' to 3."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def number_or_auto(text: str) -> float | None:
     """'0.5' to 0.5, 'auto' to None."""
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError, InputError, SettingError, StorageError, UserError
-from .running import add_command
+from .running import add_command, whole
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 
@@ -33,9 +33,9 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", nargs="*", default=[], metavar="NAME", help="its patients that make the test set")
     parser.add_argument("--repeats", type=_positive, default=4, help="patients per real anatomy, training [default 4]")
     parser.add_argument(
-        "--modelled", type=_whole, nargs=2, default=[24, 8], metavar="N", help="modelled ones: training, test [24 8]"
+        "--modelled", type=whole, nargs=2, default=[24, 8], metavar="N", help="modelled ones: training, test [24 8]"
     )
-    parser.add_argument("--seed", type=_whole, default=0, help="the same seed gives the same patients [default 0]")
+    parser.add_argument("--seed", type=whole, default=0, help="the same seed gives the same patients [default 0]")
     parser.add_argument("--infarct", type=_share, default=0.85, help="share of patients with one [default 0.85]")
     parser.add_argument("--stir", action="store_true", help="T2 as STIR instead of T2-prepared bSSFP")
     parser.add_argument("--psir", action="store_true", help="phase-sensitive LGE instead of the magnitude")
@@ -53,7 +53,7 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--matrix", type=_positive, default=128, help="rows and columns [default 128]")
     parser.add_argument("--pixel", type=_millimetres, metavar="MM", help="their size [default myops 1.4, lesjak 1.7]")
     parser.add_argument("--misaligned", type=_share, default=0, help="pairs: share that is misaligned [default 0]")
-    parser.add_argument("--seed", type=_whole, default=0, help="pairs: of all that is random [default 0]")
+    parser.add_argument("--seed", type=whole, default=0, help="pairs: of all that is random [default 0]")
 
     parser = add("train", train, "train a prior, or go on with a training run that was stopped")
     parser.add_argument("config", metavar="CONFIG", type=Path, help=f"a .json file, or one of {', '.join(_configs())}")
@@ -185,12 +185,6 @@ def _config_path(given: Path) -> Path:
 def _positive(text: str) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

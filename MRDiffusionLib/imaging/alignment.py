@@ -18,11 +18,15 @@ SHRINK, SMOOTHING_MM = (4, 2, 1), (4.0, 2.0, 0.0)
 BINS = 50
 
 
-def align_rigidly(fixed: Volume, moving: Volume) -> Rigid:
+def align_rigidly(fixed: Volume, moving: Volume, *, within: Volume | None = None, in_plane: bool = False) -> Rigid:
     """The rigid motion that takes positions in `fixed` to those in `moving`, from where their headers put them.
 
     Maximises Mattes' mutual information (IEEE TMI 2003; 22:120) at three resolutions. All voxels are compared, none at
     random, so the same volumes give the same motion (to 1e-6 mm). The two may have different contrasts.
+
+    Args:
+        within: compare only where this is above 0; positions of `fixed`.
+        in_plane: only a rotation about z and a shift along x and y, for a few slices whose normal is z.
 
     Raises:
         InputError: they do not overlap, or one of them shows nothing.
@@ -39,6 +43,11 @@ def align_rigidly(fixed: Volume, moving: Volume) -> Rigid:
         learningRate=2.0, minStep=0.005, numberOfIterations=100, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
+    if in_plane:
+        method.SetOptimizerWeights([0, 0, 1, 1, 1, 0])
+    if within is not None:
+        inside = sitk.Resample(to_image(within), still, sitk.Transform(), sitk.sitkLinear, 0.0) > 0
+        method.SetMetricFixedMask(inside)
     method.SetShrinkFactorsPerLevel(SHRINK)
     method.SetSmoothingSigmasPerLevel(SMOOTHING_MM)
     method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)

@@ -1,9 +1,10 @@
-"""The noise level of a magnitude image, from the air around the object."""
+"""Noise of magnitude images: its level, from the air around the object, and the floor that it makes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import i0e, i1e
 
 RAYLEIGH_MEDIAN = 1.1774100225154747  # sqrt(2 ln 2): the median of a Rayleigh distribution of sigma 1
 
@@ -33,3 +34,18 @@ def estimate_noise(volume: NDArray[np.float32], frame: float = 0.08, blocks: int
         for block in np.array_split(side, min(blocks, side.shape[axis]), axis=axis)
     ]
     return float(np.quantile(medians, 0.25) / RAYLEIGH_MEDIAN)
+
+
+def rician_mean(signal: NDArray[np.float64], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean magnitude of a signal with Gaussian noise in both channels (Gudbjartsson, Patz, MRM 1995, eq. 2).
+
+    `sigma sqrt(pi/2) exp(-x/2) [(1 + x) I0(x/2) + x I1(x/2)]` with `x = signal^2 / (2 sigma^2)`: the noise floor where
+    there is no signal, the signal where it is strong.
+
+    Args:
+        signal: 0 or more.
+        sigma: of one channel, above 0.
+    """
+    x = signal**2 / (2 * sigma**2)
+    mean: NDArray[np.float64] = sigma * np.sqrt(np.pi / 2) * ((1 + x) * i0e(x / 2) + x * i1e(x / 2))
+    return mean

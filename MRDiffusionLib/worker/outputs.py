@@ -71,13 +71,15 @@ def write_together(files: Mapping[Path, Write], check: Callable[[], None] = lamb
         ) from error
 
 
+PREFIX = ".MRDiffusion-partial-"
+
 _unfinished: set[Path] = set()
 
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A hidden folder on the same file system, removed at the end."""
-    staged = Path(tempfile.mkdtemp(prefix=".MRDiffusion-partial-", dir=folder))
+    staged = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     _unfinished.add(staged)
     try:
         yield staged
@@ -89,6 +91,12 @@ def staging(folder: Path) -> Iterator[Path]:
 def remove_unfinished() -> None:
     """For a process that is about to end while another thread still writes."""
     for staged in list(_unfinished):
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder; nobody else may be writing there."""
+    for staged in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(staged, ignore_errors=True)
 
 

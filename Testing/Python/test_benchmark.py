@@ -67,3 +67,17 @@ def test_benchmark_of_quality_gives_json_and_a_table(tiny_degrader_pack, tiny_en
     assert measured["memory"]["many"]["arrays_mb"] == 128 * 256**2 * 4 * 2 / 1e6
     assert measured["memory"]["ratio_less_arrays"] < 1.2
     assert "| Degrading a slice, blur: fp32, bf16 (s) |" in printed
+
+
+def test_benchmark_of_pairs_gives_json_and_a_table(
+    tiny_degrader_pack: Path, tiny_enhancer_pack: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "benchmark.json"
+    packs = (str(tiny_degrader_pack), str(tiny_enhancer_pack))
+    few = ("--sample", "reference", "--workers", "1", "--cases", "3")
+    printed = run("pairs.py", *packs, *few, "--json", str(file))
+    (measured,) = json.loads(file.read_text())["runs"]
+    assert measured["cases"] == 3 and measured["per_core_second"] > 0
+    # The parent reads names and writes records: it loads no torch.
+    assert 0 < measured["parent_mb"] < 0.6 * measured["worker_mb"]
+    assert "| 1 | 3 |" in printed

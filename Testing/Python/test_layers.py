@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "monai")
+HEAVY = ("torch", "monai", "dask", "distributed")
 TORCH_FREE = (
     "MRDiffusionLib",
     "MRDiffusionLib.errors",
@@ -28,6 +28,8 @@ TORCH_FREE = (
     "MRDiffusionLib.worker.client",
     "MRDiffusionLib.worker.remote",
     "MRDiffusionLib.worker.check",
+    "MRDiffusionLib.cohort.build",
+    "MRDiffusionLib.cohort.slurm",
     "MRDiffusionLib.cli.main",
 )
 
