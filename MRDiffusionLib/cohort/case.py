@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from .. import tasks
-from ..errors import InputError, PackError, StorageError, UserError
+from ..errors import InputError, PackError, StorageError, UserError, is_out_of_memory
 from ..evaluation.artefacts import measure_artefacts
 from ..evaluation.misalignment import measure_misalignment, object_of
+from ..imaging.checksum import sha256_of
 from ..imaging.geometry import Geometry, voxel_positions
 from ..imaging.resample import resample
-from ..imaging.volume import Volume, read_volume, require_contrast, sha256_of, write_volume
+from ..imaging.volume import Volume, read_volume, require_contrast, write_volume
 from ..request import Request, Result
 from ..settings import DegradationSettings, EnhancementSettings, Settings
 from ..tasks.device import resolve_device
 from ..tasks.enhancement import estimate_level
 from ..tasks.image import read_image
-from ..worker.backend import is_out_of_memory
 from ..worker.outputs import Write, remove_abandoned, sidecar, staging, write_together
 from ..worker.protocol import to_json
 from .decision import HIGH_SYNTHESISED, LOW_SYNTHESISED, decide
