@@ -21,8 +21,8 @@ from MRDiffusionLib.cohort.decision import FAILED, HIGH_SYNTHESISED, KEPT, LOW_S
 from MRDiffusionLib.cohort.manifest import Record
 from MRDiffusionLib.cohort.plan import Plan, case_seed
 from MRDiffusionLib.errors import InputError, PackError, SettingError
+from MRDiffusionLib.imaging import Volume, read_volume, sha256_of
 from MRDiffusionLib.imaging.resample import resample
-from MRDiffusionLib.imaging.volume import Volume, read_volume, sha256_of
 from MRDiffusionLib.worker.outputs import PREFIX
 
 OBLIQUE = (0.6, 0.0, 0.8, 0.0, 1.0, 0.0, -0.8, 0.0, 0.6)
