@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +34,12 @@ def slurm(config: Path) -> Iterator[Client]:
     if shutil.which("sbatch") is None:
         raise InputError("SLURM's sbatch is not found on this machine", "Start this on a machine that submits jobs")
     with needs_dask("dask-jobqueue"):
+        # Importing it takes Ctrl-C for its own purposes.
+        interrupt = signal.getsignal(signal.SIGINT)
         from dask_jobqueue import SLURMCluster
         from distributed import Client, Status
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
     jobs = options.pop("jobs")
     options.setdefault("scheduler_options", {"dashboard_address": ":0"})
     variables = ["export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"]  # `cluster.NO_PROFILER`

@@ -169,7 +169,7 @@ def _finite_float32(name: str, image: sitk.Image, shape: tuple[int, ...]) -> NDA
     # Slice by slice, so that no mask and no second copy of the whole volume is made beside the two that are needed.
     source = sitk.GetArrayViewFromImage(image).reshape(shape)
     array = np.empty(shape, dtype=np.float32)
-    bad, first, largest = 0, None, 0.0
+    bad, first, numbers = 0, None, True
     for number, (values, target) in enumerate(zip(source, array)):
         with np.errstate(over="ignore", invalid="ignore"):
             target[...] = values
@@ -179,9 +179,9 @@ def _finite_float32(name: str, image: sitk.Image, shape: tuple[int, ...]) -> NDA
         bad += int(wrong.sum())
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         first = first or (column, row, number)
-        largest = max(largest, float(np.abs(values[wrong]).max()))
+        numbers = numbers and bool(np.isfinite(values[wrong]).all())
     if first is not None:
-        what = f"larger than {np.finfo(np.float32).max:.3g}" if np.isfinite(largest) else "NaN or infinite"
+        what = f"larger than {np.finfo(np.float32).max:.3g}" if numbers else "NaN or infinite"
         raise InputError(
             f"{name} has {bad} voxels that are {what}, the first at column {first[0]}, row {first[1]}, "
             f"slice {first[2]}",

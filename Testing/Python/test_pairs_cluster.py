@@ -260,8 +260,10 @@ def test_without_slurm_that_is_told(config: Path, plan: Plan) -> None:
 
 def test_a_job_that_slurm_refuses_is_told(config: Path, plan: Plan, programs: Callable[..., None]) -> None:
     programs(sbatch="echo invalid partition >&2\nexit 1\n", scancel="")
+    interrupt = signal.getsignal(signal.SIGINT)
     with pytest.raises(SettingError, match=r"sbatch refused a job of .*slurm.json"):
         list(run_on(slurm(config), jobs(1, plan)))
+    assert signal.getsignal(signal.SIGINT) is interrupt  # dask-jobqueue takes it
 
 
 def test_jobs_of_slurm_do_the_cases(

@@ -78,7 +78,10 @@ def test_what_made_a_result_is_told_in_words(panel: Any, result: Any) -> None:
 
 
 def test_a_saved_result_has_its_provenance_beside_it(panel: Any, result: Any, tmp_path: Path, monkeypatch) -> None:
-    listener = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager())
+    listener, module = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager()), slicer.modules.MRDiffusionInstance
+    if module.sidecars is not None:  # of a test before, in which the application has started
+        module.sidecars.remove()
+        module.sidecars = None
     place = tmp_path / "lge.nrrd"
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(place))
     press(panel, "save")

@@ -11,7 +11,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from MRDiffusionPanel import contact_sheet, nodes, results, sweep
+from MRDiffusionPanel import contact_sheet, nodes, results, sweep, views
 from panel_support import add_volume, select, select_roles, wait_for
 from PIL import Image
 from test_panel_run import volumes
@@ -55,6 +55,7 @@ def test_settings_of_the_task_can_be_swept(panel: Any, heart: Any) -> None:
 def test_two_settings_make_a_grid(panel: Any, heart: Any) -> None:
     choose(panel, 0, "scale of bSSFP", "0, 1, 2")
     choose(panel, 1, "Seed", "5, 6")
+    seen = views.slice_in_view(heart)
     sequence = run(panel)
     assert sequence.GetName() == "SYNTHETIC sweep, LGE of cine" and nodes.is_synthetic(sequence)
     labels = sweep.labels_of(sequence)
@@ -63,7 +64,7 @@ def test_two_settings_make_a_grid(panel: Any, heart: Any) -> None:
         data = sequence.GetDataNodeAtValue(label)
         request = nodes.provenance_of(data)["request"]
         assert (request["settings"]["scales"]["bSSFP"], request["seed"]) == (scale, seed)
-        assert request["slices"] == [1]  # the one in view; without views the middle one
+        assert request["slices"] == [seen]
         assert nodes.is_synthetic(data) and data.GetName().startswith("SYNTHETIC LGE of cine")
         assert json.loads(data.GetAttribute(nodes.SWEEP)) == {"scale of bSSFP": scale, "Seed": seed}
     # Nothing of the runs is left beside it, but what shows them.

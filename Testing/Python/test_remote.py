@@ -127,7 +127,7 @@ def test_comparisons_previews_and_errors_look_as_from_here(place: Place, tmp_pat
     worker = place.start()
     one, other = volume(tmp_path, "one.nrrd"), volume(tmp_path, "other.nrrd")
     worker.send({"type": "evaluate", "id": "a", "reference": str(one), "test": str(other)})
-    assert until(worker, "evaluation")["figures"]["files"] == [str(one), str(other), ""]
+    assert until(worker, "evaluation")["figures"]["files"] == [str(one), str(other), "", 1.0]
     seen: list[dict[str, Any]] = []
     worker.run(request("slow:0.6", one), output, seen.append)
     previews = [message for message in seen if message["type"] == "preview"]
