@@ -188,7 +188,7 @@ def _finite_float32(name: str, image: sitk.Image, shape: tuple[int, ...]) -> NDA
         bad += int(wrong.sum())
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         first = first or (column, row, number)
-        largest = max(largest, float(np.abs(values[wrong]).max()))
+        largest = float(np.maximum(largest, np.abs(values[wrong]).max()))  # `max` would lose a NaN
     if first is not None:
         what = f"larger than {np.finfo(np.float32).max:.3g}" if np.isfinite(largest) else "NaN or infinite"
         raise InputError(
