@@ -18,7 +18,7 @@ from scipy import ndimage
 from MRDiffusionLib.errors import InputError, UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
-from . import grids, nodes
+from . import difference, grids, nodes
 from .parameters import image_problem
 from .signals import Signal
 from .text import _
@@ -219,26 +219,14 @@ def add_difference(test: Any, reference: Any, matched: bool = False) -> Any:
     problem = pair_problem(test, reference)
     if problem:
         raise UserError(problem)
-    scene = test.GetScene()
     factor = np.float32(brightness(test, reference) if matched else 1.0)
     values = factor * np.asarray(slicer.util.arrayFromVolume(test), np.float32) - on_grid_of(test, reference)
-    values = np.nan_to_num(values)
     what = test.GetName().replace(nodes.WORD, "").split(" | ")[0].strip()
     name = f"{nodes.WORD} difference, {what} less {reference.GetName()}"
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
-    node.CopyOrientation(test)
-    slicer.util.updateVolumeFromArray(node, values)
-    nodes.mark(node, "difference", nodes.provenance_of(test) or {}, nodes.measurements_of(test))
-    node.AddNodeReferenceID(nodes.INPUT_REFERENCE, reference.GetID())
-    node.SetAndObserveTransformNodeID(test.GetTransformNodeID())
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
-    if scene.GetNodeByID(DIVERGING) is not None:
-        display.SetAndObserveColorNodeID(DIVERGING)
+    node = difference.add_node(name, np.nan_to_num(values), test, reference)
+    if test.GetScene().GetNodeByID(DIVERGING) is not None:
+        node.GetDisplayNode().SetAndObserveColorNodeID(DIVERGING)
     nodes.add_legend(node)
-    nodes.file_in_folder(scene, node, test)
     return node
 
 

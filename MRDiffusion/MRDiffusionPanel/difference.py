@@ -1,4 +1,4 @@
-"""What a run has changed: its result less its input."""
+"""Volumes of differences: what a run has changed, its result less its input; `comparison` makes others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import slicer.util
+from numpy.typing import NDArray
 
 from . import grids, nodes
 
@@ -23,18 +24,23 @@ def comparable(result: Any) -> bool:
 
 def add_difference(result: Any) -> Any:
     """The result less its input as a new node beside it, grey where they agree. `comparable` must hold."""
-    scene, given = result.GetScene(), nodes.input_of(result)
+    given = nodes.input_of(result)
     values = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(given).astype(np.float32)
-    name = result.GetName().replace(nodes.WORD, f"{nodes.WORD} difference,", 1)
+    return add_node(result.GetName().replace(nodes.WORD, f"{nodes.WORD} difference,", 1), values, result, given)
+
+
+def add_node(name: str, values: NDArray[np.float32], result: Any, less: Any) -> Any:
+    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels."""
+    scene = result.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(result)
     slicer.util.updateVolumeFromArray(node, values)
     nodes.mark(node, "difference", nodes.provenance_of(result) or {}, nodes.measurements_of(result))
-    node.AddNodeReferenceID(nodes.INPUT_REFERENCE, given.GetID())
+    node.AddNodeReferenceID(nodes.INPUT_REFERENCE, less.GetID())
     node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
     display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
-    nodes.file_in_folder(scene, node, given)
+    nodes.file_in_folder(scene, node, result)
     return node

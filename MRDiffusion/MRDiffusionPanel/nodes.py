@@ -167,13 +167,20 @@ def add_legend(node: Any) -> None:
 
 
 def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
-    """Put a node into the folder of results, which lies where the input lies (in its study, if it has one)."""
+    """Put a node into the folder of results.
+
+    Args:
+        beside: the input, where the folder lies (in its study, if it has one), or a result, which lies in the folder.
+    """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     if hierarchy is None:
         return
     neighbour = hierarchy.GetItemByDataNode(beside)
     place = hierarchy.GetItemParent(neighbour) if neighbour else hierarchy.GetSceneItemID()
-    folder = hierarchy.GetItemChildWithName(place, FOLDER) or hierarchy.CreateFolderItem(place, FOLDER)
+    if hierarchy.GetItemName(place) == FOLDER:
+        folder = place
+    else:
+        folder = hierarchy.GetItemChildWithName(place, FOLDER) or hierarchy.CreateFolderItem(place, FOLDER)
     item = hierarchy.GetItemByDataNode(node)
     if item:
         hierarchy.SetItemParent(item, folder)

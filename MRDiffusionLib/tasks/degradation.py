@@ -20,11 +20,11 @@ from ..errors import PackError
 from ..imaging.volume import Volume
 from ..request import Request, Result
 from ..settings import DegradationSettings
-from .device import faster_precision, resolve_device
+from .device import place
 from .image import ROLE, Image, read_image
 from .models import DegraderModel, PackCache
 from .provenance import provenance
-from .slicewise import Clock, chunks, default_batch, slice_numbers
+from .slicewise import Clock, chunks, resolved
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -35,19 +35,13 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     started = time.monotonic()
     settings = request.settings
     assert isinstance(settings, DegradationSettings)
-    device = resolve_device(request.device)
-    precision = faster_precision(device) if request.precision == "auto" else request.precision
+    device, precision = place(request)
     model = cache.degrader(request.pack, device, precision)
     if model.info.network["kind"] != settings.kind:
         hint = "Choose its kind, or another pack: python -m MRDiffusionLib packs list"
         raise PackError(f"pack {model.info.name} degrades by {model.info.network['kind']}, not {settings.kind}", hint)
     image = read_image(request.inputs[ROLE], model.info)
-    request = request.resolved(
-        device=str(device),
-        precision=precision,
-        batch=request.batch or default_batch(device),
-        slices=None if request.slices is None else slice_numbers(request.slices, len(image.array)),
-    )
+    request = resolved(request, device, precision, len(image.array))
     geometry = image.geometry if request.slices is None else image.geometry.part(request.slices)
     return Result(
         volumes={"result": Volume(degrade(image, model, request, progress), geometry)},

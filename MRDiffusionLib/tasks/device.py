@@ -10,6 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
+from ..request import Request
+
+
+def place(request: Request) -> tuple[torch.device, str]:
+    """Where a request is computed, and in which precision. Raises DeviceError where the device is not there."""
+    device = resolve_device(request.device)
+    return device, faster_precision(device) if request.precision == "auto" else request.precision
 
 
 def resolve_device(name: str) -> torch.device:

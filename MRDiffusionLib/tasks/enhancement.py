@@ -14,11 +14,11 @@ from ..errors import SettingError
 from ..imaging.volume import Volume
 from ..request import Request, Result
 from ..settings import EnhancementSettings
-from .device import faster_precision, resolve_device
+from .device import place
 from .image import ROLE, Image, read_image
 from .models import EnhancerModel, PackCache
 from .provenance import provenance
-from .slicewise import Clock, chunks, default_batch, slice_numbers
+from .slicewise import Clock, chunks, resolved
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -32,8 +32,7 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     started = time.monotonic()
     settings = request.settings
     assert isinstance(settings, EnhancementSettings)
-    device = resolve_device(request.device)
-    precision = faster_precision(device) if request.precision == "auto" else request.precision
+    device, precision = place(request)
     model = cache.enhancer(request.pack, device, precision)
     if settings.kind not in model.network.kinds:
         known = ", ".join(model.network.kinds)
@@ -43,13 +42,8 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     if level is None:
         level = estimate_level(image, model, settings.kind)
         told = (f"The level was estimated from the image: {level:.2f}.", *told)
-    request = request.resolved(
-        settings=replace(settings, level=level),
-        device=str(device),
-        precision=precision,
-        batch=request.batch or default_batch(device),
-        slices=None if request.slices is None else slice_numbers(request.slices, len(image.array)),
-    )
+    settings = replace(settings, level=level)
+    request = resolved(request, device, precision, len(image.array), settings=settings)
     geometry = image.geometry if request.slices is None else image.geometry.part(request.slices)
     return Result(
         volumes={"result": Volume(enhance(image, model, request, progress), geometry)},

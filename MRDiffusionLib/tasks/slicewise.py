@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import SettingError
-from ..request import Progress
+from ..request import Progress, Request
 
 if TYPE_CHECKING:
     from . import OnProgress
@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 def default_batch(device: torch.device) -> int:
     """Images computed in one network call: a larger batch costs memory and saves little on a CPU."""
     return 4 if device.type == "cpu" else 32
+
+
+def resolved(request: Request, device: torch.device, precision: str, count: int, **changes: Any) -> Request:
+    """A request as it is computed, with nothing left to choose.
+
+    Args:
+        count: slices of the volume.
+        changes: other fields of the request.
+
+    Raises:
+        SettingError: slices that the volume does not have.
+    """
+    return request.resolved(
+        device=str(device),
+        precision=precision,
+        batch=request.batch or default_batch(device),
+        slices=None if request.slices is None else slice_numbers(request.slices, count),
+        **changes,
+    )
 
 
 def chunks(slices: list[int], samples: int, batch: int) -> Iterator[list[int]]:

@@ -28,10 +28,10 @@ from ..physics.kspace import Measurement, k_space_report
 from ..request import Request, Result
 from ..settings import SuperResolutionSettings
 from .acquisition import Acquisition, read_acquisition
-from .device import faster_precision, resolve_device
+from .device import place
 from .models import Model, PackCache
 from .provenance import provenance
-from .slicewise import Clock, chunks, default_batch, slice_numbers
+from .slicewise import Clock, chunks, resolved
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -44,18 +44,12 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     started = time.monotonic()
     settings = request.settings
     assert isinstance(settings, SuperResolutionSettings)
-    device = resolve_device(request.device)
-    precision = faster_precision(device) if request.precision == "auto" else request.precision
+    device, precision = place(request)
     model = cache.model(request.pack, device, precision)
     low = read_acquisition(request.inputs[ROLE])
     _check(low, settings, model)
-    request = request.resolved(
-        device=str(device),
-        precision=precision,
-        batch=request.batch or default_batch(device),
-        settings=replace(settings, noise=low.noise() if settings.noise is None else settings.noise),
-        slices=None if request.slices is None else slice_numbers(request.slices, len(low.magnitude)),
-    )
+    settings = replace(settings, noise=low.noise() if settings.noise is None else settings.noise)
+    request = resolved(request, device, precision, len(low.magnitude), settings=settings)
     restored = restore(low, model, request, progress, preview)
     geometry = low.geometry.refined(settings.matrix)
     if request.slices is not None:

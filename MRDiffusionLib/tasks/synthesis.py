@@ -26,10 +26,10 @@ from ..imaging.volume import Volume
 from ..request import Request, Result
 from ..settings import DEFAULT_SCALE, STARTS, SynthesisSettings
 from .conditions import Conditions, read_conditions
-from .device import faster_precision, resolve_device
+from .device import place
 from .models import PackCache, Synthesiser
 from .provenance import provenance
-from .slicewise import Clock, chunks, default_batch, slice_numbers
+from .slicewise import Clock, chunks, resolved
 
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
@@ -46,20 +46,13 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     started = time.monotonic()
     settings = request.settings
     assert isinstance(settings, SynthesisSettings)
-    device = resolve_device(request.device)
-    precision = faster_precision(device) if request.precision == "auto" else request.precision
+    device, precision = place(request)
     model = cache.synthesiser(request.pack, device, precision)
     check(settings, tuple(request.inputs), model)
     given = read_conditions(request.inputs, model.info)
     # A scale that nobody chose is written down, as its default may change.
     scales = tuple((role, dict(settings.scales).get(role, DEFAULT_SCALE)) for role in given.roles)
-    request = request.resolved(
-        settings=replace(settings, scales=scales),
-        device=str(device),
-        precision=precision,
-        batch=request.batch or default_batch(device),
-        slices=None if request.slices is None else slice_numbers(request.slices, given.count),
-    )
+    request = resolved(request, device, precision, given.count, settings=replace(settings, scales=scales))
     made = synthesise(given, model, request, progress, preview)
     geometry = given.geometry if request.slices is None else given.geometry.part(request.slices)
     volumes = {"result": Volume(made.mean, geometry)}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..diffusion.noise import stream_seed
 from ..errors import SettingError
 from ..networks.autoencoder import Autoencoder
+from .building import building
 from .config import PairedConfig
 from .paired_slices import drawn, from_grey, load_split
 from .share import Share
@@ -29,10 +30,8 @@ class AutoencoderJob:
         self.config = config
         self.slices, self.held_out, self.sequences = load_split(config)
         torch.manual_seed(config.seed)
-        try:
+        with building("the autoencoder"):
             self.model = Autoencoder(**config.network)
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"the autoencoder cannot be built: {error}", "Correct network") from error
         size, factor = self.slices.images.shape[-2:], self.model.factor
         if any(n % factor for n in size):
             raise SettingError(f"images of {size[0]}x{size[1]} are no multiples of {factor}", "Crop them")

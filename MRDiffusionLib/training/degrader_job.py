@@ -14,9 +14,9 @@ from ..diffusion.denoiser import Denoiser, per_sample
 from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import alpha, schedule_from_dict, sigma
-from ..errors import SettingError
 from ..networks.degrader import Degrader
 from ..networks.unet import coordinates
+from .building import building
 from .config import QualityConfig
 from .pairs import from_levels
 from .quality_autoencoder_job import quality_autoencoder
@@ -42,12 +42,10 @@ class DegraderJob:
         pairs, held_out = load_pairs(config)
         trained = quality_autoencoder(config.autoencoder)
         torch.manual_seed(config.seed)
-        try:
+        with building("the network or the schedule"):
             self.schedule = schedule_from_dict(config.schedule)
             ends = (self.schedule.gamma_min, self.schedule.gamma_max)
             self.model = Degrader(trained.settings, config.network, *ends)
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
         check_crops(config, pairs, self.model.multiple)
         self.autoencoder = self.model.autoencoder
         self.autoencoder.load_state_dict(trained.state_dict())

@@ -12,6 +12,7 @@ from ..diffusion.noise import stream_seed
 from ..errors import SettingError
 from ..networks.enhancer import Enhancer
 from .autoencoder_job import psnr
+from .building import building
 from .config import QualityConfig
 from .pairs import from_levels
 from .quality_data import Batch, check_crops, draw_pairs, levels_by_kind, load_pairs, save_tiles, spread
@@ -38,10 +39,8 @@ class EnhancerJob:
         self.config = config
         self.pairs, self.held_out = load_pairs(config)
         torch.manual_seed(config.seed)
-        try:
+        with building("the network"):
             self.model = Enhancer(kinds=config.kinds, **config.network)
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"the network cannot be built: {error}", "Correct network") from error
         check_crops(config, self.pairs, self.model.multiple)
         self.teachers = {kind: trained_enhancer(source) for kind, source in config.teachers.items()}
         for kind, teacher in self.teachers.items():

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.noise import stream_seed
-from ..errors import SettingError
 from ..networks.autoencoder import Autoencoder
 from .autoencoder_job import kl_term, psnr
+from .building import building
 from .config import QualityConfig
 from .pairs import from_levels
 from .quality_data import check_crops, draw_pairs, load_pairs, save_tiles, spread
@@ -31,10 +31,8 @@ class QualityAutoencoderJob:
         self.config = config
         self.pairs, self.held_out = load_pairs(config)
         torch.manual_seed(config.seed)
-        try:
+        with building("the autoencoder"):
             self.model = Autoencoder(**config.network)
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"the autoencoder cannot be built: {error}", "Correct network") from error
         check_crops(config, self.pairs, self.model.factor)
         self.description: dict[str, Any] = {"task": config.task, "network": self.model.settings}
 

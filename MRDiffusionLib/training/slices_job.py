@@ -12,6 +12,7 @@ from ..diffusion.schedule import schedule_from_dict
 from ..errors import SettingError
 from ..networks.unet import VDMUNet
 from .batches import prior_losses, regression_losses
+from .building import building
 from .config import TrainingConfig
 from .data import load_slices
 from .regression import Regression
@@ -69,11 +70,9 @@ def build_model(config: TrainingConfig) -> VariationalDiffusion | Regression:
         SettingError: a network or schedule that cannot be built.
     """
     torch.manual_seed(config.seed)
-    try:
+    with building("the network or the schedule"):
         schedule = schedule_from_dict(config.schedule)
         network = VDMUNet(**config.network, gamma_min=schedule.gamma_min, gamma_max=schedule.gamma_max)
-    except (TypeError, ValueError) as error:
-        raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
     if config.task == "regression":
         return Regression(network, schedule.gamma_min, schedule.gamma_max)
     return VariationalDiffusion(network, schedule, config.prediction)

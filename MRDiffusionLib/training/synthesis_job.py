@@ -13,12 +13,12 @@ from ..diffusion.denoiser import Denoiser, per_sample
 from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import alpha, schedule_from_dict, sigma
-from ..errors import SettingError
 from ..networks.autoencoder import Autoencoder
 from ..networks.conditional import ConditionalUNet
 from ..networks.features import feature_encoder
 from ..packs import find_pack
 from ..packs.weights import load_cmrdiff
+from .building import building
 from .config import Heatmap, PairedConfig, is_checkpoint
 from .heatmap import heat, weighted_error
 from .paired_slices import Slices, augmented, check_whole, drawn_roles, from_grey, load_split
@@ -81,7 +81,7 @@ class SynthesisJob:
         slices, held_out, self.sequences = load_split(config)
         self.autoencoder = trained_autoencoder(config.autoencoder)
         torch.manual_seed(config.seed)
-        try:
+        with building("the network or the schedule"):
             self.schedule = schedule_from_dict(config.schedule)
             latent = int(self.autoencoder.settings["latent_channels"])
             features = None
@@ -97,8 +97,6 @@ class SynthesisJob:
                 gamma_min=self.schedule.gamma_min,
                 gamma_max=self.schedule.gamma_max,
             )
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"the network or the schedule cannot be built: {error}", "Correct it") from error
         check_whole(config, slices, self.autoencoder.factor * unet.multiple)
         smooth = (config.heatmap or Heatmap()).smooth
         self.pool = Pool(augmented_copies(slices, config), self.autoencoder, smooth)

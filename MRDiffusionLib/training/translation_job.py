@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..diffusion.noise import stream_seed
-from ..errors import SettingError
 from ..networks.translation import TranslationUNet, slots
 from .autoencoder_job import region_error
+from .building import building
 from .config import PairedConfig
 from .paired_slices import check_whole, drawn, drawn_roles, from_grey, load_split, recontrasted
 from .share import Share
@@ -75,10 +75,8 @@ class TranslationJob:
         self.config = config
         self.slices, self.held_out, self.sequences = load_split(config)
         torch.manual_seed(config.seed)
-        try:
+        with building("the network"):
             unet = TranslationUNet(sequences=len(self.sequences), **config.network)
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"the network cannot be built: {error}", "Correct network") from error
         check_whole(config, self.slices, unet.multiple)
         self.model = Translation(unet, config.adversarial, config.region_weight)
         self.description: dict[str, Any] = {
