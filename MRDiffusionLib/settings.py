@@ -54,6 +54,10 @@ def _samples(default: int) -> Any:
     )
 
 
+def _steps(default: int, tip: str) -> Any:
+    return setting(default, label="Steps", tip=tip, minimum=1, maximum=1000)
+
+
 def _eta(default: float) -> Any:
     return setting(
         default,
@@ -97,12 +101,8 @@ class SuperResolutionSettings:
         maximum=1.0,
         step=0.05,
     )
-    steps: int = setting(
-        20,
-        label="Steps",
-        tip="Denoising steps. More steps take longer and make samples more like real images and less like their mean.",
-        minimum=1,
-        maximum=1000,
+    steps: int = _steps(
+        20, "Denoising steps. More steps take longer and make samples more like real images and less like their mean."
     )
     samples: int = _samples(1)
     sampler: str = setting(
@@ -178,12 +178,8 @@ class SynthesisSettings:
         maximum=1.0,
         step=0.05,
     )
-    steps: int = setting(
-        20,
-        label="Steps",
-        tip="Denoising steps between the start and the result. From an image, 10 to 20 are enough; from noise, 30.",
-        minimum=1,
-        maximum=1000,
+    steps: int = _steps(
+        20, "Denoising steps between the start and the result. From an image, 10 to 20 are enough; from noise, 30."
     )
     samples: int = _samples(4)
     eta: float = _eta(0.0)
@@ -212,13 +208,7 @@ class DegradationSettings:
         maximum=1.0,
         step=0.05,
     )
-    steps: int = setting(
-        20,
-        label="Steps",
-        tip="Denoising steps.",
-        minimum=1,
-        maximum=1000,
-    )
+    steps: int = _steps(20, "Denoising steps.")
 
     @property
     def samples(self) -> int:

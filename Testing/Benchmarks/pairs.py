@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from superresolution import SAMPLE_DATA, child
-from table import Measured
+from table import Measured, keep
 
 WARM_UP = 3
 """Cases of each worker that are not counted: one of each kind."""
@@ -151,9 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
             runs.append(json.loads(child(__file__, *common, "--one", str(workers), str(count))))
             print(row(runs[-1]), flush=True)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        written = {"cores": os.cpu_count(), "load_average": load, "runs": runs}
-        options.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        keep({"cores": os.cpu_count(), "load_average": load, "runs": runs}, options.json)
 
 
 if __name__ == "__main__":

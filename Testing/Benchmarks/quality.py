@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from superresolution import SAMPLE_DATA, Bench, Measured, child, less_arrays, machine, peak_memory, repeated
-from table import MACHINE, Row, both, table
+from table import MACHINE, Row, both, report
 
 ENHANCER, DEGRADER = "brain-enhance", "brain-degrade-{}"
 STEPS, PREVIEW_STEPS = 20, 10
@@ -105,10 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     measured["degradation"] = one_slice(bench, "degradation")
     measured["enhancement"] = one_slice(bench, "enhancement", enhancer=options.enhancer)
     measured["memory"] = memory(bench)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print(table([measured], ROWS), end="")
+    report(measured, options.json, ROWS)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from table import table
+from table import report
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_DATA = ROOT / "MRDiffusion" / "Resources" / "SampleData"
@@ -336,10 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps(memory_of(options.memory_of, bench)))
         return
     measured = measure(bench, options.parts, options.name)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print(table([measured]), end="")
+    report(measured, options.json)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from superresolution import SAMPLE_DATA, Bench, Measured, child, less_arrays, machine, peak_memory, repeated
-from table import MACHINE, Row, both, table
+from table import MACHINE, Row, both, report
 
 PACK, TARGET, STEPS, SLICES, PREVIEW_STEPS = "cardiac-simulated", "LGE", 30, 10, 10
 GIVEN = {"bSSFP": "cardiac-bssfp.nii.gz", "T2": "cardiac-t2.nii.gz"}
@@ -144,10 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     measured = {"name": "this machine", "pack": f"{info.name} {info.version}", "machine": machine(bench)}
     for name, part in (("volume", volume), ("step", step), ("memory", memory)):
         measured[name] = part(bench)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print(table([measured], ROWS), end="")
+    report(measured, options.json, ROWS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes a Markdown table of what `superresolution.py` measured on one or more machines.
+"""Makes a Markdown table of what the benchmarks measured on one or more machines.
 
 .venv/bin/python Testing/Benchmarks/table.py build/*.json
 """
@@ -88,6 +88,19 @@ def table(machines: list[Measured], rows: tuple[Row, ...] = ROWS) -> str:
     if steps:
         lines += ["", f"Slice and volume: {', '.join(map(str, steps))} steps, one sample, end to end with a warm pack."]
     return "\n".join(lines) + "\n"
+
+
+def report(measured: Measured, path: Path | None, rows: tuple[Row, ...] = ROWS) -> None:
+    """Print the table of this machine, and keep the figures."""
+    if path:
+        keep(measured, path)
+    print(table([measured], rows), end="")
+
+
+def keep(measured: Measured, path: Path) -> None:
+    """Write figures as JSON, for tables of several machines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
