@@ -22,6 +22,7 @@ from .comparison import Comparison
 from .difference import add_difference, comparable
 from .estimates import Estimates
 from .form import Form, align
+from .in_turn import InTurn
 from .installation.section import InstallationSection
 from .live_preview import LivePreview
 from .logic import Logic, State
@@ -103,7 +104,8 @@ class Panel(VTKObservationMixin):
         self.comparison = Comparison(self.logic.worker)
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
         self.results.chosen.connect(self.compare.refresh)
-        self.sweeps = Sweep(self.logic, self.comparison)
+        self.turn = InTurn(self.logic)
+        self.sweeps = Sweep(self.turn, self.comparison)
         self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
 
     def _all_forms(self) -> list[Form]:
@@ -144,6 +146,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
         self.logic.measured.disconnect(self.estimates.learn)
+        self.turn.close()
         self.sweeps.close()
         self.comparison.close()
         self.logic.close()

@@ -16,7 +16,7 @@ from MRDiffusionLib.settings import info_of, kind_of, settings_from, settings_to
 
 from . import charts, comparison, contact_sheet, nodes, views
 from .comparison import Comparison
-from .logic import Logic, State
+from .in_turn import InTurn, Series
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
@@ -126,7 +126,7 @@ class Sweep:
     """Runs one sweep at a time.
 
     Args:
-        logic: does the runs; cancelling one ends the sweep.
+        turn: does the runs.
         compare: judges each result where there is a reference.
 
     Attributes:
@@ -135,16 +135,14 @@ class Sweep:
         changed: emits when one of these has changed.
     """
 
-    def __init__(self, logic: Logic, compare: Comparison) -> None:
+    def __init__(self, turn: InTurn, compare: Comparison) -> None:
         self.message, self.sequence, self.changed = "", None, Signal()
-        self._logic, self._compare = logic, compare
+        self._turn, self._compare = turn, compare
         self._points: list[Point] = []
         self._axes: list[Axis] = []
-        self._next, self._reference = 0, None
-        self._result: Any = None
+        self._done, self._reference = 0, None
+        self._made: dict[str, Any] = {}
         self._scene: Any = None
-        logic.finished.connect(self._on_finished)
-        logic.changed.connect(self._on_logic)
         compare.changed.connect(self._on_compared)
 
     @property
@@ -163,35 +161,31 @@ class Sweep:
         Raises:
             UserError: values that cannot be, or a run under way.
         """
-        if self.busy or self._logic.busy:
-            raise UserError(_("a run is under way"), _("Wait for it, or press Cancel"))
-        self._points, self._axes = points_of(chosen, axes), axes
-        self._next, self._reference, self._scene = 0, reference, chosen.first.GetScene()
+        if self._turn.busy:
+            raise UserError(_("a series of runs is under way"), _("Wait for it, or press Cancel"))
+        points = points_of(chosen, axes)
+        series = Series(len(points), self._begin, self._take, self._end)
+        self._points, self._axes = points, axes
+        self._done, self._reference, self._scene = 0, reference, chosen.first.GetScene()
         self.sequence = _new_sequence(self._scene, chosen)
-        self._run_next()
+        try:
+            self._turn.start(series)
+        except UserError as error:
+            self._end(str(error))
+            raise
 
     def close(self) -> None:
         """Leave nothing behind."""
         self._points = []
-        self._logic.finished.disconnect(self._on_finished)
-        self._logic.changed.disconnect(self._on_logic)
         self._compare.changed.disconnect(self._on_compared)
 
-    def _run_next(self) -> None:
-        if self._next == len(self._points):
-            self._finish()
-            return
-        point = self._points[self._next]
-        text = _("Run {number} of {count}: {label}")
-        self._become(text.format(number=self._next + 1, count=len(self._points), label=point.label))
-        self._logic.start(point.parameters)
+    def _begin(self, number: int) -> Parameters:
+        point, text = self._points[number], _("Run {number} of {count}: {label}")
+        self._become(text.format(number=number + 1, count=len(self._points), label=point.label))
+        return point.parameters
 
-    def _on_finished(self, results: dict[str, Any]) -> None:
-        node = results.get("result")
-        if not self.busy or node is None:
-            return
-        self._result = node
-        point = self._points[self._next]
+    def _take(self, made: dict[str, Any]) -> None:
+        self._made, node, point = made, made["result"], self._points[self._done]
         measured = nodes.measurements_of(node)
         point.figures = {name: measured[name] for name in OWN if measured.get(name) is not None}
         if self._reference is None or self._reference.GetScene() is None:
@@ -205,45 +199,36 @@ class Sweep:
             self._keep()
 
     def _on_compared(self) -> None:
-        if self.busy and self._result is not None and not self._compare.busy:
+        if self.busy and self._made and not self._compare.busy:
             whole = self._compare.figures.get("whole", {})
             found = {name: whole[name] for name in METRICS if whole.get(name) is not None}
-            self._points[self._next].figures.update(found)
+            self._points[self._done].figures.update(found)
             self._keep()
 
     def _keep(self) -> None:
         """The result goes into the sequence, and out of the scene."""
-        node, self._result = self._result, None
-        point = self._points[self._next]
+        made, self._made = self._made, {}
+        node, point = made["result"], self._points[self._done]
         if node.GetScene() is None or self.sequence.GetScene() is None:
-            self._stop(_("Stopped, because the scene was closed"))
+            self._turn.stop(_("Stopped, because the scene was closed"))
             return
         node.SetAttribute(nodes.SWEEP, json.dumps(dict(zip((axis.label for axis in self._axes), point.values))))
         self.sequence.SetDataNodeAtValue(node, point.label)
-        for made in list(self._logic.results.values()):
-            if made.GetScene() is not None:
-                nodes.remove(made)
-        self._next += 1
-        self._run_next()
+        for each in made.values():
+            if each.GetScene() is not None:
+                nodes.remove(each)
+        self._done += 1
+        self._turn.go_on()
 
-    def _on_logic(self) -> None:
-        ended = self._logic.state in (State.FAILED, State.IDLE)
-        if self.busy and ended and self._result is None:
-            self._stop(self._logic.message or _("Cancelled"))
-
-    def _stop(self, reason: str) -> None:
-        if self._next and self.sequence.GetScene() is not None:
-            self._points = self._points[: self._next]
-            self._finish(reason)
-        else:
-            if self.sequence.GetScene() is not None:
-                self._scene.RemoveNode(self.sequence)
-            self._points, self.sequence = [], None
-            self._become(reason)
-
-    def _finish(self, reason: str = "") -> None:
-        points, axes, sequence = self._points, self._axes, self.sequence
+    def _end(self, reason: str) -> None:
+        points, axes, sequence, self._made = self._points[: self._done], self._axes, self.sequence, {}
         self._points = []
+        if not points or sequence.GetScene() is None:
+            if sequence.GetScene() is not None:
+                self._scene.RemoveNode(sequence)
+            self.sequence = None
+            self._become(reason)
+            return
         table = _table(sequence, axes, points)
         charts_made = [_chart(sequence, axes, points, name) for name in _names(points)]
         sheet = contact_sheet.add(sequence, len(axes[-1].values) if len(axes) > 1 else len(points))
