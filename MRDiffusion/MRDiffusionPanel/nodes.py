@@ -123,8 +123,8 @@ def add_results(
 
 
 def is_synthetic(node: Any) -> bool:
-    """Whether a node was made by this program."""
-    return node is not None and node.GetAttribute(SYNTHETIC) is not None
+    """Whether a node was made by this program; of a file that was loaded, only the name may tell."""
+    return node is not None and (node.GetAttribute(SYNTHETIC) is not None or (node.GetName() or "").startswith(WORD))
 
 
 def inputs_of(node: Any) -> list[Any]:
@@ -193,8 +193,10 @@ def remove(node: Any) -> None:
     scene = node.GetScene()
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
-    if not item or not hierarchy.RemoveItem(item):
-        scene.RemoveNode(node)
+    if item:
+        # Not with the node: it would stay in the hierarchy's cache, for another one at the same address to be found.
+        hierarchy.RemoveItem(item, False, False)
+    scene.RemoveNode(node)
 
 
 def first_input(scene: Any) -> Any:

@@ -21,6 +21,7 @@ from .compare_section import CompareSection
 from .comparison import Comparison
 from .difference import add_difference, comparable
 from .estimates import Estimates
+from .folder_batch import FolderBatch
 from .form import Form, align
 from .in_turn import InTurn
 from .installation.section import InstallationSection
@@ -30,6 +31,8 @@ from .parameter_node import FOLDS, LARGEST_SEED
 from .parameters import Parameters
 from .results_section import ResultsSection
 from .sentences import notes_text, pack_text
+from .several import Several
+from .several_section import SeveralSection
 from .sweep import Sweep
 from .sweep_section import SweepSection
 from .tasks import SECTIONS
@@ -106,7 +109,13 @@ class Panel(VTKObservationMixin):
         self.results.chosen.connect(self.compare.refresh)
         self.turn = InTurn(self.logic)
         self.sweeps = Sweep(self.turn, self.comparison)
+        self.several = Several(self.turn)
+        self.folders = FolderBatch(self.logic.worker)
         self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
+
+        self.many = SeveralSection(
+            self.ui.severalBox, self.several, self.folders, self._ready, self._choices, self._on_cancel
+        )
 
     def _all_forms(self) -> list[Form]:
         return [form for forms in self._forms.values() for form in forms] + [self._common]
@@ -148,11 +157,12 @@ class Panel(VTKObservationMixin):
         self.logic.measured.disconnect(self.estimates.learn)
         self.turn.close()
         self.sweeps.close()
+        self.folders.close()
         self.comparison.close()
         self.logic.close()
         self._unbind()
         self.removeObservers()
-        for part in (*self._all_forms(), *self.sections.values(), self.results, self.compare, self.sweep):
+        for part in (*self._all_forms(), *self.sections.values(), self.results, self.compare, self.sweep, self.many):
             part.remove()
 
     # The scene
@@ -303,6 +313,14 @@ class Panel(VTKObservationMixin):
         chosen, problem = self._checked() if self.parameters is not None else (None, "")
         return None if problem else chosen
 
+    def _choices(self) -> Parameters | None:
+        """The choices as they are now, also without an input; None where there is no model, or something is missing."""
+        try:
+            chosen = self._captured() if self.parameters is not None and not self._missing else None
+        except SettingError:
+            return None
+        return None if chosen is None or chosen.pack_problem() else self.section.for_cases(self.parameters, chosen)
+
     def _update(self, *_arguments: Any) -> None:
         """Bring everything that is not bound to a parameter up to date."""
         if self.parameters is None:
@@ -312,6 +330,7 @@ class Panel(VTKObservationMixin):
         self.section.show(self.parameters, self._pack())
         self._show_state(*self._checked())
         self.sweep.refresh()
+        self.many.refresh()
         self.preview.refresh()
 
     def _show_task(self) -> None:

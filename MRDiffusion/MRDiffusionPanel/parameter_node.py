@@ -30,6 +30,7 @@ COMMON = {
     "resultsFolded": Stored(bool, True),
     "compareFolded": Stored(bool, True),
     "sweepFolded": Stored(bool, True),
+    "severalFolded": Stored(bool, True),
 }
 """What all tasks share."""
 
@@ -40,6 +41,7 @@ FOLDS = {
     "resultsFolded": "resultsSection",
     "compareFolded": "compareSection",
     "sweepFolded": "sweepSection",
+    "severalFolded": "severalSection",
 }
 """Parameter to the part of the panel that it folds; Slicer's binding does not know such widgets."""
 

@@ -47,7 +47,7 @@ class Parameters(ABC):
     def problem(self) -> str:
         """Why a run cannot start, and what to do about it, in one sentence; empty if it can."""
         images = (image_problem(volume) for volume in self.inputs.values())
-        return self._pack_problem() or self._nothing_given() or next(filter(None, images), "") or self._own_problem()
+        return self.pack_problem() or self._nothing_given() or next(filter(None, images), "") or self._own_problem()
 
     def gone(self) -> str:
         """Which volume has left the scene since it was captured; empty where none has."""
@@ -116,7 +116,8 @@ class Parameters(ABC):
     def _own_problem(self) -> str:
         """What else is wrong, where pack and images are in order."""
 
-    def _pack_problem(self) -> str:
+    def pack_problem(self) -> str:
+        """What is wrong with the model; empty if nothing is."""
         if self.pack is not None:
             return ""
         if self.pack_name:

@@ -17,6 +17,7 @@ from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import TASKS, info_of
+from MRDiffusionLib.worker import outputs
 from MRDiffusionLib.worker.protocol import to_json
 
 from . import grids, nodes
@@ -91,11 +92,14 @@ def sidecar(node: Any, path: Path) -> dict[str, Any]:
     Args:
         path: the file that the volume was saved to.
     """
-    outputs = {
-        node.GetAttribute(nodes.ROLE): {"file": path.name, "sha256": sha256_of(slicer.util.arrayFromVolume(node))}
+    role = node.GetAttribute(nodes.ROLE)
+    told = {
+        "provenance": nodes.provenance_of(node) or {},
+        "measurements": nodes.measurements_of(node),
+        "warnings": [],
+        "sha256": {role: sha256_of(slicer.util.arrayFromVolume(node))},
     }
-    provenance = nodes.provenance_of(node) or {}
-    return {**provenance, "measurements": nodes.measurements_of(node), "warnings": [], "outputs": outputs}
+    return outputs.sidecar(told, {role: path})
 
 
 def write_sidecar(node: Any, path: Path) -> Path:

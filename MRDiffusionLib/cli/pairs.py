@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..request import Progress
 from ..settings import DegradationSettings
 from .bar import Bar, duration
-from .running import add_command, number_or_auto, pack_path, whole
+from .running import add_command, number_or_auto, pack_path, printable, whole
 
 if TYPE_CHECKING:
     from ..cohort.build import Run
@@ -110,7 +110,7 @@ def build(options: argparse.Namespace) -> None:
         raise
     print(summary(counts))
     for record in cases.failed:
-        print(f"failed: {_shown(record['case'])}: {_shown(record['reason'])}", file=sys.stderr)
+        print(f"failed: {printable(record['case'])}: {printable(record['reason'])}", file=sys.stderr)
     table = options.out / TABLE
     if counts[FAILED]:
         what = f"{counts[FAILED]} of {counts.total()} cases failed"
@@ -170,8 +170,3 @@ def _limit(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no limit such as misaligned_pixels=0.5")
-
-
-def _shown(text: str) -> str:
-    """Without what a terminal would obey, or a stream could not encode."""
-    return "".join(character if character.isprintable() else "?" for character in text)

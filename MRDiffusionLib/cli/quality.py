@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import DegradationSettings, EnhancementSettings
-from .running import add_run_options, chosen_settings, run_and_save
+from .running import add_out, add_run_options, chosen_settings, run_and_save
 
 
 def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -35,8 +35,8 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_files(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("image", metavar="IN", type=Path, help=what)
-    parser.add_argument("out", metavar="OUT", type=Path, help="result: .nii.gz, .nii, .nrrd or .mha")
+    parser.add_argument("image", metavar="IN", type=Path, help=f"{what}, or a folder of them")
+    add_out(parser)
 
 
 def degrade(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from ..errors import InputError, StorageError
 from ..packs import find_pack
 from ..request import PRECISIONS, Request, Result
 from ..settings import help_text, info_of, kind_of, settings_from
-from ..worker.outputs import Write, sidecar, write_together
+from ..worker.outputs import Write, sidecar, told_of, write_together
 from ..worker.protocol import to_json
 from .bar import Bar
 
@@ -44,6 +44,11 @@ def add_run_options(parser: argparse.ArgumentParser, settings_type: type, defaul
     parser.add_argument("--batch", type=int, default=0, help="images computed together; 0 chooses [default 0]")
     parser.add_argument("--slices", type=slice_numbers, metavar="3,4,8-10", help="only these slices, counted from 0")
     add_force(parser)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    text = "result: .nii.gz, .nii, .nrrd or .mha; a folder where IN is one, which goes on where it was stopped"
+    parser.add_argument("out", metavar="OUT", type=Path, help=text)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -115,9 +120,9 @@ def chosen_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {n.removeprefix(_PREFIX): v for n, v in vars(options).items() if n.startswith(_PREFIX)}
 
 
-def run_and_save(task: str, inputs: Mapping[str, Path], settings: dict[str, Any], options: argparse.Namespace) -> None:
-    """Build the request, check what can be checked without torch, run it and write its files. Raises UserError."""
-    request = Request(
+def request_of(task: str, inputs: Mapping[str, Path], settings: dict[str, Any], options: argparse.Namespace) -> Request:
+    """The request of a command. Raises SettingError."""
+    return Request(
         task=task,
         pack=pack_path(options.pack),
         inputs={role: str(path.absolute()) for role, path in inputs.items()},
@@ -128,6 +133,19 @@ def run_and_save(task: str, inputs: Mapping[str, Path], settings: dict[str, Any]
         batch=options.batch,
         slices=options.slices,
     )
+
+
+def run_and_save(task: str, inputs: Mapping[str, Path], settings: dict[str, Any], options: argparse.Namespace) -> None:
+    """Build the request, check what can be checked without torch, run it and write its files. Raises UserError.
+
+    Where the one input is a folder, so is OUT, and every volume of it is a case (`batch.run_folder`).
+    """
+    request = request_of(task, inputs, settings, options)
+    if len(inputs) == 1 and (folder := next(iter(inputs.values()))).is_dir() and task != "synthesis":
+        from .batch import run_folder
+
+        run_folder(request, folder, tuple(inputs), options)
+        return
     places = output_places(options.out, request, options.force)
     check_inputs(request)
     find_pack(request.pack)
@@ -185,13 +203,27 @@ def pack_path(pack: str) -> str:
 
 
 def save(result: Result, places: dict[str, Path]) -> dict[str, Any]:
-    """Write the volumes and the provenance together; returns the provenance as written. Raises StorageError."""
+    """As `write`, and tell the person."""
+    written = write(result, places)
+    for sentence in result.warnings:
+        warn(sentence)
+    if sys.stderr.isatty():
+        print("wrote " + ", ".join(str(places[role]) for role in (*result.volumes, "provenance")), file=sys.stderr)
+    return written
+
+
+def write(result: Result, places: dict[str, Path], **more: Any) -> dict[str, Any]:
+    """Write the volumes and the provenance together; returns the provenance as written. Raises StorageError.
+
+    Args:
+        more: other entries for the provenance.
+    """
     from ..imaging.volume import write_volume
 
     files: dict[Path, Write] = {
         places[role]: functools.partial(write_volume, volume) for role, volume in result.volumes.items()
     }
-    written = sidecar(result, {role: places[role] for role in result.volumes})
+    written = {**sidecar(told_of(result), {role: places[role] for role in result.volumes}), **more}
     text = to_json(written, indent=1) + "\n"
 
     def write_text(path: Path) -> None:
@@ -199,11 +231,12 @@ def save(result: Result, places: dict[str, Path]) -> dict[str, Any]:
 
     files[places["provenance"]] = write_text
     write_together(files)
-    for sentence in result.warnings:
-        warn(sentence)
-    if sys.stderr.isatty():
-        print("wrote " + ", ".join(str(path) for path in files), file=sys.stderr)
     return written
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey, or a stream could not encode."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def warn(sentence: str) -> None:

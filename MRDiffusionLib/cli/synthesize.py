@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
+from ..packs import find_pack
 from ..settings import SynthesisSettings
-from .running import add_run_options, chosen_settings, run_and_save
+from .running import add_out, add_run_options, chosen_settings, request_of, run_and_save
 
 
 def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -21,13 +22,19 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "and T2. Lesions may be missed or invented. Writes OUT, beside it OUT's provenance as .json, and with 2 "
         "samples or more OUT_standard_deviation.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="result: .nii.gz, .nii, .nrrd or .mha")
-    parser.add_argument(
+    add_out(parser)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
         "--image",
         metavar="SEQUENCE=FILE",
         action="append",
-        required=True,
         help="a given sequence, once for each; the first decides the result's slices",
+    )
+    given.add_argument(
+        "--cases",
+        metavar="FOLDER",
+        type=Path,
+        help="a folder with a folder for each case, which holds bSSFP.nii.gz, T2.nii.gz and so on; OUT is a folder",
     )
     add_run_options(parser, SynthesisSettings, "cardiac-simulated")
     parser.set_defaults(command=synthesize)
@@ -35,6 +42,12 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def synthesize(options: argparse.Namespace) -> None:
     """The command. Raises UserError."""
+    chosen = chosen_settings(options)
+    if "scales" in chosen:
+        chosen["scales"] = dict(chosen["scales"])
+    if options.cases is not None:
+        _all_cases(chosen, options)
+        return
     images: dict[str, Path] = {}
     for text in options.image:
         role, equals, path = text.partition("=")
@@ -43,7 +56,12 @@ def synthesize(options: argparse.Namespace) -> None:
         if role in images:
             raise SettingError(f"--image {role} is given twice", "Give each sequence once")
         images[role] = Path(path)
-    chosen = chosen_settings(options)
-    if "scales" in chosen:
-        chosen["scales"] = dict(chosen["scales"])
     run_and_save("synthesis", images, chosen, options)
+
+
+def _all_cases(chosen: dict[str, Any], options: argparse.Namespace) -> None:
+    from .batch import run_folder
+
+    roles = [role for role in find_pack(options.pack).roles if role != chosen.get("target")]
+    request = request_of("synthesis", {role: options.cases for role in roles}, chosen, options)
+    run_folder(request, options.cases, roles, options)

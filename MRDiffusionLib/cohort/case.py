@@ -20,7 +20,6 @@ from .. import tasks
 from ..errors import InputError, PackError, StorageError, UserError, is_out_of_memory
 from ..evaluation.artefacts import measure_artefacts
 from ..evaluation.misalignment import measure_misalignment, object_of
-from ..imaging.checksum import sha256_of
 from ..imaging.geometry import Geometry, voxel_positions
 from ..imaging.resample import resample
 from ..imaging.volume import Volume, read_volume, require_contrast, write_volume
@@ -29,7 +28,7 @@ from ..settings import DegradationSettings, EnhancementSettings, Settings
 from ..tasks.device import resolve_device
 from ..tasks.enhancement import estimate_level
 from ..tasks.image import read_image
-from ..worker.outputs import Write, remove_abandoned, sidecar, staging, write_together
+from ..worker.outputs import Write, remove_abandoned, sidecar, staging, told_of, write_together
 from ..worker.protocol import to_json
 from .decision import HIGH_SYNTHESISED, LOW_SYNTHESISED, decide
 from .manifest import Record, failure, file_record
@@ -158,7 +157,7 @@ def write_pair(place: Path, pair: dict[str, Volume], result: Result | None, made
     places = {role: place / f"{role}.nii.gz" for role in pair}
     files: dict[Path, Write] = {places[role]: functools.partial(write_volume, pair[role]) for role in pair}
     if result is not None:
-        written = sidecar(replace(result, volumes={"result": pair[made]}), {"result": places[made]})
+        written = sidecar(told_of(replace(result, volumes={"result": pair[made]})), {"result": places[made]})
         text = to_json(written, indent=1) + "\n"
 
         def write_text(path: Path) -> None:
@@ -170,7 +169,7 @@ def write_pair(place: Path, pair: dict[str, Volume], result: Result | None, made
         if role != made:
             (place / f"{role}.json").unlink(missing_ok=True)
     return {
-        role: {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(pair[role].array)}
+        role: {"file": path.name, "bytes": path.stat().st_size, "sha256": pair[role].sha256}
         for role, path in places.items()
     }
 

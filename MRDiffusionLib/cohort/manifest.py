@@ -117,7 +117,7 @@ class Manifest:
             files = input_files(source)
         except UserError:
             return False
-        given = all(_unchanged(files[role], record["inputs"][role]) for role in files)
+        given = all(unchanged(files[role], record["inputs"][role]) for role in files)
         made = (self.folder / case / output["file"] for output in record["outputs"].values())
         sizes = (output["bytes"] for output in record["outputs"].values())
         return given and all(_size(path) == size for path, size in zip(made, sizes))
@@ -218,8 +218,11 @@ def _case_of(line: bytes, where: str) -> str:
     return case
 
 
-def _unchanged(path: Path, record: Record) -> bool:
-    """As git does: the content is only looked at where name and size are the same and the time is another."""
+def unchanged(path: Path, record: Record) -> bool:
+    """Whether a file is the one of a `file_record`.
+
+    As git does: the content is only looked at where name and size are the same and the time is another.
+    """
     try:
         state = path.stat()
     except OSError:
@@ -239,6 +242,11 @@ def _size(path: Path) -> int | None:
 def _value(record: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
-    if isinstance(record, str) and record.startswith(("=", "+", "-", "@")):
-        return "'" + record  # a spreadsheet would compute it
-    return f"{record:.6g}" if isinstance(record, float) else record
+    return cell(record)
+
+
+def cell(value: Any) -> Any:
+    """A value as a table for spreadsheets has it."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+        return "'" + value  # it would be computed
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import InputError, StorageError
+from .checksum import sha256_of
 from .geometry import Geometry
 from .nifti import check_complete
 
@@ -37,6 +38,11 @@ class Volume:
     def __post_init__(self) -> None:
         if self.array.dtype != np.float32 or self.array.shape != self.geometry.size[::-1]:
             raise ValueError(f"array {self.array.dtype} {self.array.shape} is not float32 {self.geometry.size[::-1]}")
+
+    @property
+    def sha256(self) -> str:
+        """Of the voxels (`checksum.sha256_of`)."""
+        return sha256_of(self.array)
 
 
 def read_volume(path: str | Path) -> Volume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import shutil
 import signal
 import tempfile
@@ -15,22 +16,28 @@ from ..errors import StorageError
 from ..request import Result
 
 
-def sidecar(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
+def sidecar(told: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
     """The JSON that lies beside a result: its provenance, what was measured, the files and checksums of their voxels.
 
     Args:
-        result: with its volumes in memory.
+        told: 'provenance', 'measurements', 'warnings' and 'sha256' by role, as the worker's result message has them.
         files: role to the file of each volume.
     """
-    from ..imaging.checksum import sha256_of
-
     return {
-        **result.provenance,
+        **told["provenance"],
+        "measurements": told["measurements"],
+        "warnings": list(told["warnings"]),
+        "outputs": {role: {"file": path.name, "sha256": told["sha256"].get(role)} for role, path in files.items()},
+    }
+
+
+def told_of(result: Result, sha256: Callable[[Any], str] = operator.attrgetter("sha256")) -> dict[str, Any]:
+    """What `sidecar` takes, of a result with its volumes in memory; `sha256` gives the checksum of one."""
+    return {
+        "provenance": result.provenance,
         "measurements": result.measurements,
         "warnings": list(result.warnings),
-        "outputs": {
-            role: {"file": path.name, "sha256": sha256_of(result.volumes[role].array)} for role, path in files.items()
-        },
+        "sha256": {role: sha256(volume) for role, volume in result.volumes.items()},
     }
 
 

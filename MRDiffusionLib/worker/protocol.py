@@ -3,7 +3,8 @@
 To the worker, on its standard input:
 
     {"type": "run", "id": "1", "request": {...}, "output": "/folder"}    `Request.to_json()`; an existing folder;
-                                           "previews": false where nobody looks at them: each costs some computing
+                                           "previews": false where nobody looks at them: each costs some computing;
+                                           "suffix": ".nii.gz" for another format than ".nrrd"
     {"type": "evaluate", "id": "2", "reference": "/a.nrrd", "test": "/b.nrrd"}    image quality of b; also of a region
                                            with "mask": "/m.nrrd"; the reference is resampled where it has to be,
                                            and b multiplied by "factor": 1.0 first
@@ -15,7 +16,8 @@ From the worker, on its standard output:
     {"type": "ready", "device", "versions", "seconds"}                         once, when requests can be computed
     {"type": "progress", "id", "slice", "slices", "step", "steps", "seconds_left"}
     {"type": "preview", "id", "slice", "path"}       .npy, float32 (rows, columns); kept until some newer ones are there
-    {"type": "result", "id", "volumes", "measurements", "provenance", "warnings"}     volumes: role to .nrrd in `output`
+    {"type": "result", "id", "volumes", "measurements", "provenance", "warnings", "sha256"}     volumes: role to a file
+                                           in `output`; sha256: role to the checksum of its voxels
     {"type": "evaluation", "id", "figures"}          `evaluation.evaluate_files`
     {"type": "cancelled", "id"}
     {"type": "error", "id", "kind", "message", "hint", "details"}     id null: no run of its own (an unreadable message)
@@ -36,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..request import Progress, Request, Result
+from ..request import Progress, Request
 from ..settings import shown
 
 KINDS = ("input", "setting", "pack", "device", "storage", "memory", "internal")
@@ -44,6 +46,9 @@ KINDS = ("input", "setting", "pack", "device", "storage", "memory", "internal")
 
 ENDS = ("result", "evaluation", "cancelled", "error")
 """Types of the message that ends a run."""
+
+SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha")
+"""Formats that volumes are written in."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -64,6 +69,7 @@ class Run:
     request: Request
     output: str
     previews: bool = True
+    suffix: str = ".nrrd"
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,11 @@ def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
     previews = message.get("previews", True)
     if not isinstance(previews, bool):
         raise ProtocolError(f"previews of run {run_id} is {shown(previews)}", "Give true or false", run_id)
+    suffix = message.get("suffix", Run.suffix)
+    if suffix not in SUFFIXES:
+        raise ProtocolError(f"suffix of run {run_id} is {shown(suffix)}", f"Give one of {', '.join(SUFFIXES)}", run_id)
     try:
-        return Run(run_id, Request.from_json(message.get("request", {})), output, previews)
+        return Run(run_id, Request.from_json(message.get("request", {})), output, previews, suffix)
     except UserError as problem:
         raise ProtocolError(problem.message, problem.hint, run_id, problem.kind) from problem
 
@@ -165,14 +174,13 @@ def preview(run_id: str, slice_number: int, path: Path) -> dict[str, Any]:
     return {"type": "preview", "id": run_id, "slice": slice_number, "path": str(path)}
 
 
-def result(run_id: str, volumes: Mapping[str, Path], outcome: Result) -> dict[str, Any]:
+def result(run_id: str, volumes: Mapping[str, Path], told: Mapping[str, Any]) -> dict[str, Any]:
+    """`told` is what `outputs.told_of` gives."""
     return {
         "type": "result",
         "id": run_id,
         "volumes": {role: str(path) for role, path in volumes.items()},
-        "measurements": outcome.measurements,
-        "provenance": outcome.provenance,
-        "warnings": list(outcome.warnings),
+        **told,
     }
 
 

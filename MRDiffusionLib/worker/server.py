@@ -24,7 +24,7 @@ from ..request import Progress, Result
 from . import process, protocol
 from .backend import Backend, TorchBackend
 from .frames import Writes
-from .outputs import write_together
+from .outputs import told_of, write_together
 from .streamed import Streamed
 from .throttle import Throttle
 
@@ -214,9 +214,9 @@ class Server:
         return self._write(run, outcome, backend, check)
 
     def _write(self, run: protocol.Run, outcome: Result, backend: Backend, check: Callable[[], None]) -> dict[str, Any]:
-        places = {role: Path(run.output) / f"{role}-{run.id}.nrrd" for role in outcome.volumes}
+        places = {role: Path(run.output) / f"{role}-{run.id}{run.suffix}" for role in outcome.volumes}
         files = {places[role]: functools.partial(backend.write, volume) for role, volume in outcome.volumes.items()}
-        message = protocol.result(run.id, places, outcome)
+        message = protocol.result(run.id, places, told_of(outcome, backend.sha256))
         protocol.encode(message)  # what cannot be sent must be known before anything is written
         write_together(files, check)
         return message

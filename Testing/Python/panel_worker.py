@@ -72,6 +72,10 @@ class NearestNeighbour:
         if pack == "hang":
             time.sleep(60)
 
+    def sha256(self, volume: Any) -> str:
+        digest: str = volume.sha256
+        return digest
+
     def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
         time.sleep(0.1)
         truth, made = read_volume(Path(reference)), read_volume(Path(test))

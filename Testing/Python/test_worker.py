@@ -26,7 +26,7 @@ from MRDiffusionLib.settings import SuperResolutionSettings
 from MRDiffusionLib.worker import protocol
 from MRDiffusionLib.worker.client import RunCancelled, WorkerClient, WorkerDied, WorkerError
 from MRDiffusionLib.worker.folder import PREFIX, PrivateFolder
-from MRDiffusionLib.worker.outputs import write_together
+from MRDiffusionLib.worker.outputs import told_of, write_together
 
 Start = Callable[..., WorkerClient]
 
@@ -425,7 +425,7 @@ def test_messages_are_one_line_of_json_whatever_is_in_them(tmp_path: Path) -> No
         {"nan": float("nan"), "many": np.array([1.0, np.inf]), "count": np.int64(3), "share": np.float32(0.5)},
         {"path": tmp_path, "pair": (1, 2), "text": "ü\n\udcff"},
     )
-    line = protocol.encode(protocol.result("1", {"result": tmp_path / "r.nrrd"}, outcome))
+    line = protocol.encode(protocol.result("1", {"result": tmp_path / "r.nrrd"}, told_of(outcome)))
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
     message = json.loads(line, parse_constant=pytest.fail)
     assert message["measurements"] == {"nan": None, "many": [1.0, None], "count": 3, "share": 0.5}

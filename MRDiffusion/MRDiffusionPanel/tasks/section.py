@@ -94,6 +94,10 @@ class Section(ABC):
 
     # A task overrides what it needs of the following.
 
+    def for_cases(self, parameters: Any, chosen: Parameters) -> Parameters:
+        """The choices where nobody knows yet which images a case has."""
+        return chosen
+
     def truth_of_sample(self) -> Any:
         """The volume of the sample that was loaded last which a result can be compared with, or None."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -174,6 +174,13 @@ class SynthesisSection(Section):
             "scales": {role: roles.scale_of(node, role) for role in inputs},
         }
         return Synthesis(inputs=inputs, settings=settings_from(self.task, values), **common)
+
+    def for_cases(self, parameters: Any, chosen: Parameters) -> Parameters:
+        """With a scale for every sequence that a case may have."""
+        assert isinstance(chosen.settings, SynthesisSettings) and chosen.pack is not None
+        others = [role for role in chosen.pack.roles if role != chosen.settings.target]
+        scales = tuple((role, roles.scale_of(parameters.parameterNode, role)) for role in others)
+        return replace(chosen, settings=replace(chosen.settings, scales=scales))
 
     def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
         volumes = {

@@ -1,0 +1,104 @@
+"""Sequences of volumes (cine): the same run for every frame, and the results as sequences that play along."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import slicer.util
+
+from MRDiffusionLib.errors import InputError
+
+from . import nodes
+from .parameters import Parameters
+from .text import _
+
+BROWSER = "vtkMRMLSequenceBrowserNode"
+
+
+def browser_of(volume: Any) -> Any:
+    """The browser that shows a sequence as this volume, frame by frame; None for a volume that stands alone."""
+    scene = volume.GetScene()
+    if scene is None or not scene.IsNodeClassRegistered(BROWSER):  # Slicer without its module Sequences
+        return None
+    found = (node for node in slicer.util.getNodesByClass(BROWSER, scene) if node.IsProxyNode(volume.GetID()))
+    return next((node for node in found if node.GetSequenceNode(volume) is not None), None)
+
+
+class Cine:
+    """The frames of a run's inputs. Inputs that are no sequence are the same for all frames.
+
+    Args:
+        chosen: a run of which one input at least is shown by a browser.
+
+    Attributes:
+        count: of frames.
+        sequences: role to the sequence of its results.
+
+    Raises:
+        InputError: no input is a sequence, or two are with different numbers of frames.
+    """
+
+    def __init__(self, chosen: Parameters) -> None:
+        found = [(volume, browser_of(volume)) for volume in chosen.inputs.values()]
+        moving = [(volume, browser) for volume, browser in found if browser is not None]
+        if not moving:
+            raise InputError(_("{name} is no sequence").format(name=chosen.first.GetName()))
+        counts = {volume.GetName(): browser.GetNumberOfItems() for volume, browser in moving}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(_("{name} has {count} frames").format(name=name, count=n) for name, n in counts.items())
+            raise InputError(told, _("Choose sequences with as many frames, or a single volume"))
+        self.count = next(iter(counts.values()))
+        self.sequences: dict[str, Any] = {}
+        self._chosen = chosen
+        self._source, self._browser = moving[0]
+        self._master = self._browser.GetMasterSequenceNode()
+        self._browsers = list(dict.fromkeys(browser for _volume, browser in moving))
+        self._before = [browser.GetSelectedItemNumber() for browser in self._browsers]
+
+    def show(self, number: int) -> None:
+        """Turn all browsers to a frame, counted from 0: its voxels are then those of the inputs."""
+        for browser in self._browsers:
+            browser.SetSelectedItemNumber(number)
+
+    def add(self, number: int, made: dict[str, Any]) -> None:
+        """Take the results of a frame out of the scene and into the sequences."""
+        value = self._master.GetNthIndexValue(number)
+        for role, node in made.items():
+            if role not in self.sequences:
+                self.sequences[role] = self._new_sequence(node.GetName())
+            node.SetAttribute(nodes.SWEEP, json.dumps({_("frame"): number + 1}))
+            self.sequences[role].SetDataNodeAtValue(node, value)
+            nodes.remove(node)
+
+    def gone(self) -> bool:
+        """Whether the scene has lost what the frames come from or go to."""
+        return any(node.GetScene() is None for node in (self._browser, self._master, *self.sequences.values()))
+
+    def finish(self) -> dict[str, Any]:
+        """Let the results play with the input; gives role to the volume that shows them."""
+        shown = {}
+        for role, sequence in self.sequences.items():
+            self._browser.AddSynchronizedSequenceNode(sequence)
+            shown[role] = proxy = self._browser.GetProxyNode(sequence)
+            proxy.SetAndObserveTransformNodeID(self._source.GetTransformNodeID())
+            nodes.file_in_folder(proxy.GetScene(), proxy, self._source)
+        for browser, number in zip(self._browsers, self._before):
+            browser.SetSelectedItemNumber(number)
+        return shown
+
+    @property
+    def source(self) -> Any:
+        """The first input that is a sequence."""
+        return self._source
+
+    def _new_sequence(self, name: str) -> Any:
+        scene = self._browser.GetScene()
+        sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+        sequence.SetIndexName(self._master.GetIndexName())
+        sequence.SetIndexUnit(self._master.GetIndexUnit())
+        sequence.SetIndexType(self._master.GetIndexType())
+        sequence.SetAttribute(nodes.SYNTHETIC, "1")
+        for volume in self._chosen.inputs.values():
+            sequence.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
+        return sequence

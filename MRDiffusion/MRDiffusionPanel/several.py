@@ -1,0 +1,123 @@
+"""The run of the panel for each frame of a cine, or for each of some volumes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from MRDiffusionLib.errors import InputError, UserError
+
+from . import views
+from .cine import Cine
+from .in_turn import InTurn, Series
+from .parameters import Parameters
+from .signals import Signal
+from .text import _
+
+
+class Several:
+    """Runs one of these at a time.
+
+    Args:
+        turn: does the runs.
+
+    Attributes:
+        message: what happens, for a person.
+        busy: whether something is under way.
+        changed: emits when one of these has changed.
+    """
+
+    def __init__(self, turn: InTurn) -> None:
+        self.message, self.busy, self.changed = "", False, Signal()
+        self._turn = turn
+
+    def start_frames(self, chosen: Parameters) -> None:
+        """Run all frames of the inputs that are sequences; the results become sequences. Returns at once.
+
+        Raises:
+            UserError: inputs that are no sequences or do not go together, or a run under way.
+        """
+        cine, numbers = Cine(chosen), itertools.count()
+
+        def begin(number: int) -> Parameters:
+            self._become(_("Frame {number} of {count}").format(number=number + 1, count=cine.count))
+            if cine.gone():
+                raise InputError(_("the sequence is no longer in the scene"))
+            cine.show(number)
+            return chosen
+
+        def take(made: dict[str, Any]) -> None:
+            if cine.gone() or made["result"].GetScene() is None:
+                self._turn.stop(_("Stopped, because the scene was closed"))
+                return
+            cine.add(next(numbers), made)
+            self._turn.go_on()
+
+        def ended(reason: str) -> None:
+            done, lines = next(numbers), [reason] if reason else []
+            if not cine.gone():
+                shown = cine.finish()
+                if "result" in shown:
+                    views.show_result(cine.source, shown["result"])
+                    told = _("{count} of {all} frames play as {name} in the module Sequences")
+                    lines.append(told.format(count=done, all=cine.count, name=shown["result"].GetName()))
+            self._end(lines)
+
+        self._start(Series(cine.count, begin, take, ended))
+
+    def start_volumes(self, chosen: Parameters, volumes: Sequence[Any]) -> None:
+        """Run each of these volumes as the input; what fails is named at the end. Returns at once.
+
+        Raises:
+            UserError: no volumes, a task with several inputs, or a run under way.
+        """
+        if len(chosen.inputs) != 1:
+            hint = _("Put each case into a folder of its own, and choose the files of a folder")
+            raise InputError(_("this task takes several volumes for each result"), hint)
+        if not volumes:
+            raise InputError(_("no volume is chosen"), _("Tick those that you want"))
+        (role,), names = chosen.inputs, [volume.GetName() for volume in volumes]
+        at, failures = 0, list[str]()
+
+        def begin(number: int) -> Parameters:
+            nonlocal at
+            at = number
+            text = _("Volume {number} of {count}: {name}")
+            self._become(text.format(number=number + 1, count=len(names), name=names[number]))
+            return replace(chosen, inputs={role: volumes[number]})
+
+        def take(_made: dict[str, Any]) -> None:
+            self._turn.go_on()
+
+        def fail(reason: str) -> bool:
+            failures.append(f"{names[at]}: {reason}")
+            return True
+
+        def ended(reason: str) -> None:
+            done = len(names) - len(failures)
+            if reason:
+                done = at - len(failures)
+            told = _("{count} of {all} volumes are done").format(count=done, all=len(names))
+            self._end([*([reason] if reason else []), told, *failures])
+
+        self._start(Series(len(volumes), begin, take, ended, fail))
+
+    def _start(self, series: Series) -> None:
+        if self._turn.busy:
+            raise UserError(_("a series of runs is under way"), _("Wait for it, or press Cancel"))
+        self.busy = True
+        try:
+            self._turn.start(series)
+        except UserError:
+            self.busy = False
+            raise
+
+    def _end(self, lines: list[str]) -> None:
+        self.busy = False
+        self._become("\n".join(lines))
+
+    def _become(self, message: str) -> None:
+        self.message = message
+        self.changed.emit()
