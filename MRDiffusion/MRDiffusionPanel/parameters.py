@@ -135,6 +135,8 @@ def image_problem(volume: Any) -> str:
     name, image = volume.GetName(), volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         return _("{name} holds no image; choose another volume").format(name=name)
+    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
+        return _("{name} is a label map; choose the image that it belongs to").format(name=name)
     if image.GetNumberOfScalarComponents() != 1:
         return _("{name} is a colour or vector image; choose a magnitude image").format(name=name)
     low, high = image.GetScalarRange()

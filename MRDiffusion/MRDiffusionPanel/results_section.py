@@ -67,6 +67,7 @@ class ResultsSection(VTKObservationMixin):
             ("save", _("Save..."), _("Save the volume, and beside it a file that says what made it"), self._save),
             ("dicom", _("DICOM..."), _("Write a DICOM series that is marked as synthetic"), self._dicom),
             ("remove", _("Delete"), _("Take the result and its standard deviation out of the scene"), self._remove),
+            ("undo", _("Undo"), _("Take the newest result out of the scene, and show its input again"), self._undo),
         ):
             button = self.buttons[name] = qt.QPushButton(text)
             button.toolTip, button.enabled = tip, False
@@ -127,8 +128,8 @@ class ResultsSection(VTKObservationMixin):
 
     def _on_selection(self) -> None:
         node = self.current
-        for button in self.buttons.values():
-            button.enabled = node is not None
+        for name, button in self.buttons.items():
+            button.enabled = bool(self._listed) if name == "undo" else node is not None
         self._tell(results.story(node) if node is not None else [])
         self.chosen.emit(node)
 
@@ -137,7 +138,7 @@ class ResultsSection(VTKObservationMixin):
         self.text.visible = bool(sentences)
 
     def _act(self, slot: Callable[[Any], str | None]) -> None:
-        node = self.current
+        node = self._newest() if slot == self._undo else self.current
         if node is None:
             return
         try:
@@ -183,4 +184,15 @@ class ResultsSection(VTKObservationMixin):
         return _("{count} DICOM images are in {folder}.").format(count=len(files), folder=folder)
 
     def _remove(self, node: Any) -> None:
+        source = nodes.input_of(node)
+        views.show_instead(node, source)
         results.remove(node)
+
+    def _newest(self) -> Any:
+        listed = (node for node, _name in self._listed if node.GetScene() is not None)
+        return next(listed, None)
+
+    def _undo(self, newest: Any) -> str:
+        name = newest.GetName()
+        self._remove(newest)
+        return _("{name} is gone; the same choices and seed make it again.").format(name=name)

@@ -39,6 +39,16 @@ def show_result(volume: Any, result: Any) -> None:
     )
 
 
+def show_instead(gone: Any, volume: Any) -> None:
+    """Where a volume is shown that is about to be deleted, show another one, or nothing for None."""
+    identifier = None if volume is None else volume.GetID()
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetForegroundVolumeID() == gone.GetID():
+            composite.SetForegroundVolumeID(None)
+        if composite.GetBackgroundVolumeID() == gone.GetID():
+            Layers(identifier, None, 0.0).show(composite)
+
+
 def show_beside(result: Any, reference: Any) -> None:
     """Two volumes in two views of one plane that move together, where the application has several views."""
     manager = slicer.app.layoutManager()

@@ -210,6 +210,24 @@ def test_delete_takes_the_standard_deviation_along(panel: Any, result: Any) -> N
     assert result.GetScene() is None and deviation.GetScene() is None and other.GetScene() is not None
 
 
+def test_undo_takes_the_newest_result_and_shows_its_input(panel: Any, result: Any) -> None:
+    source = nodes.input_of(result)
+    composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    kept = add_volume("kept")
+    other.SetBackgroundVolumeID(kept.GetID())
+    other.SetForegroundVolumeID(result.GetID())
+    composite.SetBackgroundVolumeID(result.GetID())
+    panel.results.table.clearSelection()
+    name = result.GetName()
+    press(panel, "undo")
+    assert slicer.mrmlScene.GetFirstNodeByName(name) is None and name in panel.results.text.text
+    assert composite.GetBackgroundVolumeID() == source.GetID()
+    assert (other.GetBackgroundVolumeID(), other.GetForegroundVolumeID()) == (kept.GetID(), None)
+    panel.results.refresh()
+    assert not panel.results.buttons["undo"].enabled
+
+
 def test_many_results_cost_little(panel: Any) -> None:
     """The table is made once for all that changes at a time, and not again where nothing has changed."""
     made: list[int] = []

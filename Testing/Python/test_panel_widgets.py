@@ -34,11 +34,18 @@ def colour_volume() -> Any:
     return node
 
 
+def label_map() -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.util.updateVolumeFromArray(node, np.eye(8, dtype=np.int16)[None].repeat(3, 0))
+    return node
+
+
 REASONS = {
     "choose a low-resolution volume": lambda: None,
     "empty holds no image": empty_volume,
     "flat is 5 everywhere": constant_volume,
     "colour is a colour or vector image": colour_volume,
+    "labels is a label map": label_map,
     "low has slices of 4 x 8 pixels, too small": lambda: add_volume(size=(3, 4, 8)),
     "16 x 16 is smaller than the input's 17 x 8": lambda: add_volume(size=(3, 17, 8)),
 }
