@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import qt
+import slicer
 import slicer.util
 import vtk
 from slicer.util import VTKObservationMixin
 
 from . import views
-from .logic import Logic
+from .logic import Logic, State
 from .parameters import Parameters
 
 PAUSE_MS = 250
@@ -41,6 +42,9 @@ class LivePreview(VTKObservationMixin):
         """ID of its node."""
         self._before: views.Layers | None = None
         """What its view showed before."""
+        self._last: tuple[tuple[Any, Any, int] | None, str | None] = None, None
+        """`_shown` and `_back` of the preview that was there before the one that is forming."""
+        self._forming = False
         self._away = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
@@ -48,6 +52,8 @@ class LivePreview(VTKObservationMixin):
         self._timer.timeout.connect(self._look)
         button.toggled.connect(self._on_toggled)
         logic.finished.connect(self._show)
+        logic.formed.connect(self._show_forming)
+        logic.changed.connect(self._on_logic)
 
     def refresh(self) -> None:
         """Something may have changed: look after a pause whether it has."""
@@ -62,6 +68,8 @@ class LivePreview(VTKObservationMixin):
         """Leave nothing behind."""
         self.stop()
         self._logic.finished.disconnect(self._show)
+        self._logic.formed.disconnect(self._show_forming)
+        self._logic.changed.disconnect(self._on_logic)
 
     def _on_toggled(self, pressed: bool) -> None:
         if pressed:
@@ -82,18 +90,51 @@ class LivePreview(VTKObservationMixin):
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_view)
 
     def _look(self) -> None:
-        chosen = None if self._logic.busy else self._ready()
+        chosen = self._ready()
         if chosen is None:
             return
         wanted = (chosen.quick(), views.slice_in_view(chosen.first))
-        if wanted != self._asked:
+        if wanted == self._asked:
+            return
+        if not self._logic.busy:
             self._asked = wanted
             self._logic.start(*wanted)
+        elif self._logic.previewing:
+            self._asked = None
+            self._logic.cancel()  # when it has stopped, the panel looks again
+
+    def _show_forming(self, node: Any) -> None:
+        if self._asked is None:
+            return
+        if not self._forming:
+            self._forming, self._last = True, (self._shown, self._back)
+        self._put(node)
+
+    def _on_logic(self) -> None:
+        """A preview that was cancelled, or failed, in the midst: the one before is there again."""
+        if not self._forming or self._logic.busy or self._shown is None:
+            return
+        if self._logic.state not in (State.IDLE, State.FAILED):
+            return
+        self._forming, (shown, back) = False, self._last
+        composite = self._shown[0].mrmlSliceCompositeNode()
+        if composite.GetBackgroundVolumeID() not in (self._back, None):
+            return  # somebody shows something else there
+        if back is not None and slicer.mrmlScene.GetNodeByID(back) is not None:
+            self._shown, self._back = shown, back
+            composite.SetBackgroundVolumeID(back)
+            self._fade()
+        else:
+            self._restore()
 
     def _show(self, results: dict[str, Any]) -> None:
         node = results.get("preview")
-        if node is None or self._asked is None:
-            return
+        self._forming = False
+        if node is not None and self._asked is not None:
+            self._put(node)
+
+    def _put(self, node: Any) -> None:
+        assert self._asked is not None
         parameters, number = self._asked
         volume = parameters.first
         view = views.most_parallel_view(volume)

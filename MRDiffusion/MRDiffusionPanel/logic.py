@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
@@ -82,18 +84,20 @@ class Logic:
         results: role to node of the last run, of a preview 'preview'; empty when a run begins.
         changed: emits when one of these has changed.
         finished: emits `results` when they are in the scene.
+        formed: emits the node that shows a preview in the midst of its denoising.
         measured: emits what was run, how many slices of it, and what was measured.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.state, self.message, self.details, self.fraction = State.IDLE, "", "", 0.0
         self.results: dict[str, Any] = {}
-        self.changed, self.finished, self.measured = Signal(), Signal(), Signal()
+        self.changed, self.finished, self.measured, self.formed = Signal(), Signal(), Signal(), Signal()
         self.worker = worker
         self.worker.message.connect(self._on_message)
         self.worker.ended.connect(self._on_worker_ended)
         self._job: _Job | None = None
         self._preview: Any = None
+        self._forming: Any = None
         self._count = 0
         self._reason = ""
         self._folder: PrivateFolder | None = None
@@ -148,7 +152,7 @@ class Logic:
         request = parameters.request({role: str(path) for role, path in files.items()}, only_slice)
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
         message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
-        message["previews"] = False  # the worker's pictures of a run under way, which the panel does not show
+        message["previews"] = job.only_slice is not None  # the worker's pictures of a run under way
         self.worker.send(message)
 
     def cancel(self, reason: str = "") -> None:
@@ -188,6 +192,8 @@ class Logic:
             self._stopped()
         elif kind == "progress" and self.state != State.CANCELLING:
             self._progress(message)
+        elif kind == "preview" and self.previewing and self.state != State.CANCELLING:
+            self._form(job, message)
         elif kind == "result":
             self._finish(job, message)
         elif kind == "error":
@@ -204,6 +210,21 @@ class Logic:
             text += ", " + _time_left(message["seconds_left"])
         self._become(State.RUNNING, text, fraction=max(self.fraction, fraction))
 
+    def _form(self, job: _Job, message: dict[str, Any]) -> None:
+        beside = job.parameters.first
+        try:
+            image = np.load(message["path"])
+        except (OSError, ValueError):  # the worker keeps the newest ones only
+            return
+        if beside.GetScene() is None or job.only_slice is None:
+            return
+        before = self._forming
+        name = _("{word} preview of slice {slice}, forming").format(word=nodes.WORD, slice=job.only_slice + 1)
+        self._forming = nodes.form(before, image, beside, job.only_slice, name)
+        if self._forming is not before and job.parameters.keeps_contrast:
+            nodes.copy_display(beside, self._forming)
+        self.formed.emit(self._forming)
+
     def _finish(self, job: _Job, message: dict[str, Any]) -> None:
         try:
             results = self._add_results(job, message)
@@ -214,6 +235,7 @@ class Logic:
             text = _("the result could not be added to the scene: {error}").format(error=error)
             self._fail(text, traceback.format_exc())
             return
+        forming, self._forming = self._forming, None
         self._end_job()
         node, seconds, last = results["result"], time.monotonic() - job.started, None
         if job.only_slice is None:
@@ -232,8 +254,10 @@ class Logic:
         self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
         self.finished.emit(self.results)
         # There is one preview at a time; the last one stays until the new one is in its place.
-        if last is not None and last.GetScene() is not None:
-            last.GetScene().RemoveNode(last)
+        for old in (last, forming):
+            if old is not None and old.GetScene() is not None:
+                old.GetScene().RemoveNode(old)
+        if last is not None:
             node.SetName(_name(job, "result", next(iter(job.names.values()))))  # no longer told from it by a number
 
     def _add_results(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
@@ -278,6 +302,9 @@ class Logic:
 
     def _end_job(self) -> None:
         job, self._job = self._job, None
+        forming, self._forming = self._forming, None
+        if forming is not None and forming.GetScene() is not None:
+            forming.GetScene().RemoveNode(forming)
         if job is not None:
             for observer in job.observers:
                 job.scene.RemoveObserver(observer)

@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 import slicer.util
+from numpy.typing import NDArray
 
 from MRDiffusionLib.errors import InputError, StorageError
 
@@ -120,6 +122,33 @@ def add_results(
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
+
+
+def form(node: Any, image: NDArray[np.float32], beside: Any, number: int, name: str) -> Any:
+    """A slice as it is in the midst of the denoising, as a node that is made for the first one and filled anew.
+
+    Args:
+        node: of the image before, or None.
+        image: (rows, columns), the field of view that the input has.
+        beside: the input, whose transform and display are taken over.
+        number: of the slice, counted from 0.
+        name: of the node.
+    """
+    scene = beside.GetScene()
+    if node is None or node.GetScene() is None:
+        made = slicer.vtkMRMLScalarVolumeNode()
+        made.SetName(scene.GenerateUniqueName(name))
+        made.SetAttribute(SYNTHETIC, "1")
+        made.SetAttribute(PREVIEW, "1")
+        made.SetSaveWithScene(False)
+        made.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.affine_of_slice(beside, number, image.shape)))
+        slicer.util.updateVolumeFromArray(made, image[None])
+        node = scene.AddNode(made)
+        node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())
+        node.CreateDefaultDisplayNodes()
+        return node
+    slicer.util.updateVolumeFromArray(node, image[None])
+    return node
 
 
 def is_synthetic(node: Any) -> bool:

@@ -51,8 +51,8 @@ class NearestNeighbour:
                 time.sleep(PAUSE.get(request.pack, 0.002))
                 progress(Progress(number + 1, slices, step + 1, steps, 1.0))
                 self._misbehave(request.pack)
-            if preview is not None:
-                preview(number, low.array[number])
+                if preview is not None:
+                    preview(number, low.array[number] + step)
         if request.task in ("degradation", "enhancement"):
             fine = replace(low, array=2 * low.array)
         else:

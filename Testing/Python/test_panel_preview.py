@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from MRDiffusionPanel import nodes, views
+from MRDiffusionPanel import grids, nodes, views
 from MRDiffusionPanel.logic import State
+from MRDiffusionPanel.results import LPS, geometry_of
 from panel_support import add_volume, run, select, select_roles, wait_for
+from test_panel_run import oblique, set_affine
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -95,6 +97,66 @@ def test_preview_follows_settings_and_slice_and_there_is_one(panel: Any, red: An
     assert red.mrmlSliceCompositeNode().GetForegroundOpacity() == 1.0  # the input, until there is another preview
     assert "slice 5" in resting(panel).GetName()
     assert red.mrmlSliceCompositeNode().GetForegroundOpacity() == 0.0
+
+
+def forming() -> list[Any]:
+    return [node for node in previews() if "forming" in node.GetName()]
+
+
+def test_steps_of_the_denoising_are_seen(panel: Any, red: Any) -> None:
+    low = show(panel, red, 3, "slow")
+    panel.parameters.steps = 10
+    panel.ui.previewButton.click()
+    composite = red.mrmlSliceCompositeNode()
+    wait_for(lambda: bool(forming()))
+    (node,) = forming()
+    assert composite.GetBackgroundVolumeID() == node.GetID() and nodes.is_synthetic(node)
+    assert composite.GetForegroundOpacity() == 0.0 and node.GetOrigin()[2] == low.GetOrigin()[2] + 3 * 5.0
+    whole = slicer.util.arrayFromVolume(low)[3]
+    first = slicer.util.arrayFromVolume(node)[0] - whole
+    wait_for(lambda: (slicer.util.arrayFromVolume(node)[0] - whole).max() > first.max() + 0.5)
+    made = resting(panel)
+    assert forming() == [] and composite.GetBackgroundVolumeID() == made.GetID()
+
+
+def test_newer_wish_stops_the_older_one(panel: Any, red: Any) -> None:
+    show(panel, red, 1, "slow")
+    before = preview(panel)
+    panel.preview._timer.setInterval(20)
+    panel.parameters.steps = 10
+    wait_for(lambda: bool(forming()))
+    composite = red.mrmlSliceCompositeNode()
+    seen: list[Any] = []
+    panel.logic.changed.connect(lambda: seen.append((panel.logic.state, composite.GetBackgroundVolumeID())))
+    panel.widgets["weight"].value = 0.25
+    assert "lambda 0.25" in resting(panel).GetName()
+    stopped = [shown for state, shown in seen if state == State.IDLE]
+    assert State.CANCELLING in [state for state, _shown in seen] and stopped[-1] == before.GetID()
+
+
+def test_forming_image_that_fails_gives_way_to_what_was_there(panel: Any, red: Any) -> None:
+    low = show(panel, red, 1, "slow")
+    panel.parameters.steps = 10
+    panel.ui.previewButton.click()
+    wait_for(lambda: bool(forming()))
+    panel.logic.worker.kill()
+    wait_for(lambda: panel.logic.state == State.FAILED)
+    assert previews() == [] and red.mrmlSliceCompositeNode().GetBackgroundVolumeID() == low.GetID()
+    panel.widgets["weight"].value = 0.25
+    resting(panel)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 16), (12, 20), (7, 9)])
+def test_forming_image_has_the_field_of_view_of_the_result(scene: Any, shape: tuple[int, int]) -> None:
+    volume = add_volume(size=(5, 8, 10))
+    set_affine(volume, oblique(True))
+    x, y, z = (float(step) for step in volume.GetSpacing())
+    geometry = geometry_of(volume).refined(shape).part((3,))
+    found = LPS @ grids.affine_of_slice(volume, 3, shape)
+    columns = geometry.direction_matrix * np.array(geometry.spacing)
+    np.testing.assert_allclose(found[:3, :3], columns, atol=1e-9)
+    np.testing.assert_allclose(found[:3, 3], geometry.origin, atol=1e-9)
+    assert volume.GetSpacing() == (x, y, z)
 
 
 def test_second_thoughts_within_the_pause_show_the_preview_again(panel: Any, red: Any) -> None:
