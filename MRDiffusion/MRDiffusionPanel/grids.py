@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 TOLERANCE = 0.01
 """How far a voxel may lie from its counterpart, in units of the smallest spacing; the computation takes the same."""
+FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""RAS to LPS and back."""
 SHEAR = 0.005
 """Cosine between two axes of a volume up to which they count as perpendicular."""
 

@@ -14,7 +14,8 @@ import slicer
 import slicer.util
 from numpy.typing import NDArray
 
-from MRDiffusionLib.errors import InputError, StorageError
+from MRDiffusionLib.errors import StorageError
+from MRDiffusionLib.imaging.nrrd import read_raw_nrrd
 
 from . import grids
 from .text import _
@@ -59,11 +60,10 @@ def _moved(node: Any, beside: Any) -> Any:
 
 def import_volume(path: Path, name: str) -> Any:
     """A new scalar volume node, not yet in a scene. It keeps no link to the file. Raises InputError."""
+    voxels, affine = read_raw_nrrd(path)
     node = slicer.vtkMRMLScalarVolumeNode()
-    storage = slicer.vtkMRMLNRRDStorageNode()
-    storage.SetFileName(str(path))
-    if not storage.ReadData(node):
-        raise InputError(_("the result {path} cannot be read").format(path=path), _("Run it again"))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.FLIP @ affine))
+    slicer.util.updateVolumeFromArray(node, voxels)
     node.SetName(name)
     return node
 
@@ -111,11 +111,11 @@ def add_results(
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
         node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())
-        node.CreateDefaultDisplayNodes()
-        if role == "result":
-            if keeps_contrast:
-                copy_display(beside, node)
-        elif scene.GetNodeByID(DEVIATION_COLOURS) is not None:
+        if role == "result" and keeps_contrast and beside.GetDisplayNode() is not None:
+            _display_like(beside, node)
+        else:
+            node.CreateDefaultDisplayNodes()
+        if role != "result" and scene.GetNodeByID(DEVIATION_COLOURS) is not None:
             node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
         if role != "result":
             add_legend(node)
@@ -183,6 +183,18 @@ def copy_display(source: Any, target: Any) -> None:
     """Window, level, colours, interpolation and thresholds of one volume for another."""
     if source.GetDisplayNode() is not None:
         target.GetDisplayNode().CopyContent(source.GetDisplayNode())
+
+
+def _display_like(source: Any, target: Any) -> None:
+    """A display as that of another volume, whose window is kept: to look for one takes long in a large volume."""
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.AutoWindowLevelOff()
+    display.CopyContent(source.GetDisplayNode())
+    window, level = display.GetWindow(), display.GetLevel()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(window, level)
+    target.GetScene().AddNode(display)
+    target.SetAndObserveDisplayNodeID(display.GetID())
 
 
 def add_legend(node: Any) -> None:

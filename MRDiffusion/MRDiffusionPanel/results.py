@@ -25,7 +25,6 @@ from .parameters import Parameters
 from .text import _
 
 SUFFIXES = (".nii.gz", ".nrrd", ".nii", ".mha")
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def results_of(scene: Any) -> list[Any]:
@@ -128,7 +127,7 @@ def export_dicom(node: Any, folder: Path) -> list[Path]:
 
 def geometry_of(node: Any) -> Geometry:
     """Where a volume's voxels lie, LPS."""
-    affine = LPS @ grids.affine(node)
+    affine = grids.FLIP @ grids.affine(node)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     x, y, z = (float(value) for value in spacing)
     ox, oy, oz = (float(value) for value in affine[:3, 3])

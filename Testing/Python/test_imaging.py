@@ -26,6 +26,7 @@ from MRDiffusionLib.imaging import (
     voxel_positions,
     write_volume,
 )
+from MRDiffusionLib.imaging.nrrd import read_raw_nrrd
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -397,3 +398,47 @@ def test_hash_is_that_of_the_values_in_c_order() -> None:
     assert sha256_of(np.asfortranarray(array)) == expected
     assert sha256_of(array[::-1]) != expected
     assert sha256_of(array.ravel()) == expected
+
+
+# Results of the worker, read fast
+
+
+@pytest.mark.parametrize("left_handed", [False, True])
+@pytest.mark.parametrize("size", [(9, 8, 5), (8, 8, 1)])
+def test_raw_nrrd_is_what_simpleitk_reads(tmp_path: Path, left_handed: bool, size: tuple[int, int, int]) -> None:
+    volume = volume_on(oblique(left_handed, size))
+    write_volume(volume, tmp_path / "a.nrrd")
+    voxels, affine = read_raw_nrrd(tmp_path / "a.nrrd")
+    expected = read_volume(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(voxels, expected.array)
+    corner = np.array(size) - 1
+    image = sitk.ReadImage(str(tmp_path / "a.nrrd"))
+    for index in ((0, 0, 0), tuple(int(n) for n in corner)):
+        found = affine @ (*index, 1)
+        np.testing.assert_allclose(found[:3], image.TransformIndexToPhysicalPoint(index), atol=1e-9)
+    big = (tmp_path / "a.nrrd").read_bytes().replace(b"endian: little", b"endian: big", 1)
+    head, _, data = big.partition(b"\n\n")
+    (tmp_path / "b.nrrd").write_bytes(head + b"\n\n" + np.frombuffer(data, "<f4").astype(">f4").tobytes())
+    np.testing.assert_array_equal(read_raw_nrrd(tmp_path / "b.nrrd")[0], expected.array)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data[:-1], "cannot be read"),
+        (lambda data: data[:40], "has type None"),
+        (lambda data: b"", "cannot be read"),
+        (lambda data: data.replace(b"NRRD", b"NOPE", 1), "it is no NRRD file"),
+        (lambda data: data.replace(b"encoding: raw", b"encoding: gzip", 1), "has encoding gzip, not raw"),
+        (lambda data: data.replace(b"type: float", b"type: short", 1), "has type short, not float"),
+        (lambda data: data.replace(b"sizes: 9", b"sizes: x", 1), "cannot be read"),
+        (lambda data: data.replace(b"space origin", b"space orison", 1), "space origin"),
+    ],
+)
+def test_other_files_are_no_raw_nrrd(tmp_path: Path, spoil, message: str) -> None:
+    write_volume(volume_on(oblique()), tmp_path / "a.nrrd")
+    (tmp_path / "a.nrrd").write_bytes(spoil((tmp_path / "a.nrrd").read_bytes()))
+    with pytest.raises(InputError, match=message):
+        read_raw_nrrd(tmp_path / "a.nrrd")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_raw_nrrd(tmp_path / "missing.nrrd")

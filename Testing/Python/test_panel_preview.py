@@ -14,7 +14,7 @@ import slicer
 import slicer.util
 from MRDiffusionPanel import grids, nodes, views
 from MRDiffusionPanel.logic import State
-from MRDiffusionPanel.results import LPS, geometry_of
+from MRDiffusionPanel.results import geometry_of
 from panel_support import add_volume, run, select, select_roles, wait_for
 from test_panel_run import oblique, set_affine
 
@@ -152,7 +152,7 @@ def test_forming_image_has_the_field_of_view_of_the_result(scene: Any, shape: tu
     set_affine(volume, oblique(True))
     x, y, z = (float(step) for step in volume.GetSpacing())
     geometry = geometry_of(volume).refined(shape).part((3,))
-    found = LPS @ grids.affine_of_slice(volume, 3, shape)
+    found = grids.FLIP @ grids.affine_of_slice(volume, 3, shape)
     columns = geometry.direction_matrix * np.array(geometry.spacing)
     np.testing.assert_allclose(found[:3, :3], columns, atol=1e-9)
     np.testing.assert_allclose(found[:3, 3], geometry.origin, atol=1e-9)
