@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import qt
 import slicer
 import slicer.util
 
@@ -128,3 +130,31 @@ def run(panel: Any) -> Any:
     panel.ui.applyButton.click()
     wait_for(lambda: not panel.logic.busy, 300.0)  # the real worker loads torch, perhaps on a busy machine
     return panel.logic.results.get("result")
+
+
+def longest_block(panel: Any) -> float:
+    """Press Apply: the longest time between two beats of a 2 ms timer until the run has ended, in seconds.
+
+    Less the time in which the thread waited for a processor: other work on the machine does not count.
+    """
+    beats: list[tuple[float, float]] = []
+    timer = qt.QTimer()
+    timer.setInterval(2)
+    timer.timeout.connect(lambda: beats.append((time.monotonic(), _waited())))
+    timer.start()
+    panel.ui.applyButton.click()
+    while panel.logic.busy:
+        slicer.app.processEvents()
+    slicer.app.processEvents()
+    timer.stop()
+    assert len(beats) > 20
+    running = [at - waited for at, waited in beats]
+    return max(later - earlier for earlier, later in itertools.pairwise(running))
+
+
+def _waited() -> float:
+    """Seconds that this thread was ready to run and had to wait for others; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import numpy as np
 import pytest
-import qt
 import slicer
 import slicer.util
 from MRDiffusionPanel import nodes
 from MRDiffusionPanel.logic import State
-from panel_support import add_volume, run, wait_for
+from panel_support import add_volume, longest_block, run, wait_for
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -46,23 +44,12 @@ def request_of(node: Any) -> dict[str, Any]:
 # Degrade.
 
 
-def test_the_main_thread_is_never_held_up(degrade: Any):
-    """By Apply, a whole run and its result of 30 slices: no beat of a timer comes later than 50 ms.
-
-    The time is what the main thread itself computes between two beats: other work on the machine does not count.
-    """
+def test_large_volume_does_not_block_the_main_thread(degrade: Any):
+    """30 slices of 256 x 256 pixels that go out as a file, come back and are shown."""
     degrade.parameters.degradationVolume = add_volume("large", (30, 256, 256), spacing=1.0)
-    slicer.app.processEvents()
-    beats: list[float] = []
-    heart = qt.QTimer()
-    heart.setInterval(0)
-    heart.timeout.connect(lambda: beats.append(time.thread_time()))
-    heart.start()
-    result = run(degrade)
-    slicer.app.processEvents()
-    heart.stop()
-    assert slicer.util.arrayFromVolume(result).shape == (30, 256, 256) and len(beats) > 100
-    assert np.diff(beats).max() < 0.05
+    run(degrade)
+    assert longest_block(degrade) < 0.05
+    assert slicer.util.arrayFromVolume(degrade.logic.results["result"]).shape == (30, 256, 256)
 
 
 def test_kinds_on_offer_are_those_of_the_packs_and_choose_them(degrade: Any):

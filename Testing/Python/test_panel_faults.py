@@ -1,0 +1,150 @@
+"""What a panel must survive: workers killed at any moment, a full disk, sliders moved without end, two scenes."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from MRDiffusionPanel.logic import State
+from MRDiffusionPanel.worker import descendants
+from panel_support import add_volume, run, select, select_roles, wait_for
+from test_panel_run import start_slow, volumes, worker_process
+
+pytest_plugins = ["panel_fixtures"]
+
+
+def digest(volume: Any) -> str:
+    values = slicer.util.arrayFromVolume(volume)
+    place = [volume.GetOrigin(), volume.GetSpacing(), volume.GetName(), values.dtype, values.shape]
+    return hashlib.sha256(values.tobytes() + repr(place).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("moment", range(10))
+def test_worker_killed_at_a_random_moment(panel: Any, scene: Any, moment: int) -> None:
+    """While it starts, computes or writes: a message, a usable panel, inputs to the last bit as they were."""
+    bssfp, t2 = add_volume("bssfp"), add_volume("t2")
+    select_roles(panel, "cardiac", bSSFP=bssfp, T2=t2)
+    panel.parameters.synthesisSteps = 30
+    before = [digest(bssfp), digest(t2)]
+    panel.ui.applyButton.click()
+    wait_for(lambda: panel.logic.worker._process.processId() > 0)
+    end = time.monotonic() + random.Random(moment).uniform(0, 0.9)
+    wait_for(lambda: time.monotonic() > end or not panel.logic.busy)
+    if panel.logic.busy:
+        os.kill(worker_process(panel), signal.SIGKILL)
+    wait_for(lambda: not panel.logic.busy)
+    assert panel.logic.state in (State.FAILED, State.DONE)
+    if panel.logic.state == State.FAILED:
+        assert "ended unexpectedly" in panel.ui.stateText.text and volumes(scene) == ["bssfp", "t2"]
+    assert [digest(bssfp), digest(t2)] == before
+    assert run(panel) is not None and [digest(bssfp), digest(t2)] == before
+
+
+def full(*_arguments: Any, **_options: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_full_disk_at_apply(panel: Any, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    low = add_volume()
+    select(panel, low)
+    run(panel)
+    slicer.mrmlScene.RemoveNode(panel.logic.results["result"])
+    before = digest(low)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", full)
+        panel.ui.applyButton.click()
+        wait_for(lambda: not panel.logic.busy)
+    assert panel.logic.state == State.FAILED and "No space left" in panel.ui.stateText.text
+    assert volumes(scene) == ["low"] and digest(low) == before
+    assert run(panel) is not None
+
+
+@pytest.mark.parametrize("side", [64, 128], ids=["result", "input"])
+def test_full_disk_in_mid_run(
+    panel: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    """Where 88 kB are free, an input of 48 kB has room but not its result, and one of 196 kB has none."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    monkeypatch.setenv("TMPDIR", str(small))
+    monkeypatch.setattr("tempfile.tempdir", str(small))
+    try:
+        (small / "others").write_bytes(bytes(40000))
+        panel.taskButtons["degradation"].click()
+        low = panel.parameters.degradationVolume = add_volume("low", (3, side, side), spacing=1.0)
+        before = digest(low)
+        assert run(panel) is None
+        assert panel.logic.state == State.FAILED and str(small) in panel.ui.stateText.text
+        assert "ree some space" in panel.ui.stateText.text
+        assert volumes(scene) == ["low"] and digest(low) == before
+        (small / "others").unlink()
+        panel.parameters.degradationVolume = add_volume("again", (1, 32, 32), spacing=1.0)
+        assert run(panel) is not None
+        panel.cleanup()
+        panel.parameters = None
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_five_hundred_moves_of_a_slider_leave_nothing(panel: Any, scene: Any, tmp_path: Path) -> None:
+    slicer.app.make_views()
+    low = add_volume()
+    select(panel, low)
+    panel.ui.previewButton.click()
+    wait_for(lambda: not panel.logic.busy and not panel.preview._timer.active)
+    observed = [len(panel.Observations), len(panel.preview.Observations)]
+    processes = len(descendants(os.getpid()))
+    gc.collect()
+    for number in range(500):
+        panel.widgets["weight"].value = (number % 100) / 100
+        if number % 10 == 0:
+            slicer.app.processEvents()
+    wait_for(lambda: not panel.logic.busy and not panel.preview._timer.active)
+    assert len(volumes(scene)) == 2 and digest(low)
+    assert [len(panel.Observations), len(panel.preview.Observations)] == observed
+    assert len(descendants(os.getpid())) == processes
+    files = [path for path in panel.logic._folder.path.rglob("*") if path.is_file() and path.name != "lock"]
+    assert files == []
+    slicer.util.setSliceViewerLayers(background=None, foreground=None)
+
+
+def test_two_scenes_in_a_row(panel: Any, scene: Any) -> None:
+    for number in range(2):
+        start_slow(panel)
+        scene.Clear()
+        wait_for(lambda: not panel.logic.busy)
+        assert "the scene was closed" in panel.ui.stateText.text
+        low = add_volume(f"low-{number}")
+        before = digest(low)
+        select(panel, low)
+        assert run(panel).GetName().startswith(f"SYNTHETIC SR of low-{number}") and digest(low) == before
+        scene.Clear()
+
+
+def test_deleted_in_mid_run_one_by_one(panel: Any, scene: Any) -> None:
+    first, second = add_volume("bssfp"), add_volume("t2")
+    for gone in (second, first):
+        select_roles(panel, "slow-cardiac", bSSFP=first, T2=second if second.GetScene() else None)
+        panel.ui.applyButton.click()
+        wait_for(lambda: panel.logic.fraction > 0)
+        name = gone.GetName()
+        scene.RemoveNode(gone)
+        wait_for(lambda: not panel.logic.busy)
+        assert f"Stopped, because {name} was deleted" in panel.ui.stateText.text
+    assert np.all([node.GetName() != "result" for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")])
+    select(panel, add_volume())
+    panel.taskButtons["superresolution"].click()
+    assert run(panel) is not None
