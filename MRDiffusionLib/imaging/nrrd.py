@@ -1,4 +1,4 @@
-"""NRRD files as the worker writes them (raw float32, three axes), read fast: a panel waits while a result is read.
+"""NRRD files as the worker and Slicer write them (raw float32, three axes), read fast: a panel waits meanwhile.
 
 The format: https://teem.sourceforge.net/nrrd/format.html. Everything else reads volumes by SimpleITK (`volume`).
 """
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 
-EXPECTED = {"type": "float", "dimension": "3", "space": "left-posterior-superior", "encoding": "raw"}
+EXPECTED = {"type": ("float",), "dimension": ("3",), "encoding": ("raw",)}
+TO_LPS = {"left-posterior-superior": (1, 1, 1), "right-anterior-superior": (-1, -1, 1)}
 LONGEST_HEADER = 65536
 
 
@@ -27,12 +28,14 @@ def read_raw_nrrd(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]
             start = stream.read(LONGEST_HEADER)
             header, _, _ = start.partition(b"\n\n")
             fields = _fields(header.decode("ascii", errors="replace"))
-            if wrong := [name for name, value in EXPECTED.items() if fields.get(name) != value]:
-                raise InputError(f"{path} has {wrong[0]} {fields.get(wrong[0])}, not {EXPECTED[wrong[0]]}")
+            for name, known in {**EXPECTED, "space": tuple(TO_LPS)}.items():
+                if fields.get(name) not in known:
+                    raise ValueError(f"its {name} is {fields.get(name)}, not {' or '.join(known)}")
             columns, rows, slices = map(int, fields["sizes"].split())
             affine = np.eye(4)
             affine[:3, :3] = np.array([_vector(text) for text in fields["space directions"].split()]).T
             affine[:3, 3] = _vector(fields["space origin"])
+            affine[:3] *= np.array(TO_LPS[fields["space"]])[:, None]
             stream.seek(len(header) + 2)
             order = "<" if fields.get("endian", "little") == "little" else ">"
             voxels = np.fromfile(stream, f"{order}f4", slices * rows * columns)

@@ -420,17 +420,19 @@ def test_raw_nrrd_is_what_simpleitk_reads(tmp_path: Path, left_handed: bool, siz
     head, _, data = big.partition(b"\n\n")
     (tmp_path / "b.nrrd").write_bytes(head + b"\n\n" + np.frombuffer(data, "<f4").astype(">f4").tobytes())
     np.testing.assert_array_equal(read_raw_nrrd(tmp_path / "b.nrrd")[0], expected.array)
+    (tmp_path / "c.nrrd").write_bytes(big.replace(b"left-posterior", b"right-anterior", 1))
+    np.testing.assert_array_equal(read_raw_nrrd(tmp_path / "c.nrrd")[1], np.diag([-1, -1, 1, 1]) @ affine)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda data: data[:-1], "cannot be read"),
-        (lambda data: data[:40], "has type None"),
+        (lambda data: data[:40], "its type is None"),
         (lambda data: b"", "cannot be read"),
         (lambda data: data.replace(b"NRRD", b"NOPE", 1), "it is no NRRD file"),
-        (lambda data: data.replace(b"encoding: raw", b"encoding: gzip", 1), "has encoding gzip, not raw"),
-        (lambda data: data.replace(b"type: float", b"type: short", 1), "has type short, not float"),
+        (lambda data: data.replace(b"encoding: raw", b"encoding: gzip", 1), "its encoding is gzip, not raw"),
+        (lambda data: data.replace(b"type: float", b"type: short", 1), "its type is short, not float"),
         (lambda data: data.replace(b"sizes: 9", b"sizes: x", 1), "cannot be read"),
         (lambda data: data.replace(b"space origin", b"space orison", 1), "space origin"),
     ],

@@ -97,7 +97,7 @@ class Worker:
 
 scene = slicer.vtkMRMLScene()
 volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "low")
-slicer.util.updateVolumeFromArray(volume, numpy.random.rand(2, 8, 8))
+slicer.util.updateVolumeFromArray(volume, numpy.random.rand(2, 8, 8).astype("f4"))
 values = {{f: None for f in PackInfo.__dataclass_fields__}}
 pack = PackInfo(**{{**values, "name": "p", "matrix": (8, 8)}})
 logic = Logic(Worker())
