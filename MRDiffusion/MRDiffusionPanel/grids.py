@@ -73,19 +73,6 @@ def affine(volume: Any) -> NDArray[np.float64]:
     return values
 
 
-def affine_of_slice(volume: Any, number: int, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Index to RAS mm of one slice with other rows and columns over the same field of view, (4, 4), without transforms.
-
-    As `MRDiffusionLib.imaging.geometry.Geometry.refined` and `part`: the outer sides of the voxels coincide.
-    """
-    found, (columns, rows, _slices) = affine(volume), size(volume)
-    found[:3, 3] += number * found[:3, 2]
-    for axis, ratio in ((0, columns / shape[1]), (1, rows / shape[0])):
-        found[:3, 3] += found[:3, axis] * (ratio - 1) / 2
-        found[:3, axis] *= ratio
-    return found
-
-
 def affine_beside(volume: Any, first: Any) -> NDArray[np.float64]:
     """Index (column, row, slice, 1) to where a volume is shown in the frame of another one, before that one's transform
     moves both, (4, 4), RAS mm. `transform_problem` says where there is none."""

@@ -220,7 +220,7 @@ class Logic:
             return
         before = self._forming
         name = _("{word} preview of slice {slice}, forming").format(word=nodes.WORD, slice=job.only_slice + 1)
-        self._forming = nodes.form(before, image, beside, job.only_slice, name)
+        self._forming = nodes.form(before, image, np.array(message["affine"], float), beside, name)
         if self._forming is not before and job.parameters.keeps_contrast:
             nodes.copy_display(beside, self._forming)
         self.formed.emit(self._forming)

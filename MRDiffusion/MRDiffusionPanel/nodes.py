@@ -124,14 +124,14 @@ def add_results(
     return nodes
 
 
-def form(node: Any, image: NDArray[np.float32], beside: Any, number: int, name: str) -> Any:
+def form(node: Any, image: NDArray[np.float32], affine: NDArray[np.float64], beside: Any, name: str) -> Any:
     """A slice as it is in the midst of the denoising, as a node that is made for the first one and filled anew.
 
     Args:
         node: of the image before, or None.
-        image: (rows, columns), the field of view that the input has.
-        beside: the input, whose transform and display are taken over.
-        number: of the slice, counted from 0.
+        image: (rows, columns).
+        affine: (4, 4), from (column, row, 0, 1) to LPS mm.
+        beside: the input, whose transform is taken over.
         name: of the node.
     """
     scene = beside.GetScene()
@@ -141,7 +141,7 @@ def form(node: Any, image: NDArray[np.float32], beside: Any, number: int, name: 
         made.SetAttribute(SYNTHETIC, "1")
         made.SetAttribute(PREVIEW, "1")
         made.SetSaveWithScene(False)
-        made.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.affine_of_slice(beside, number, image.shape)))
+        made.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.FLIP @ affine))
         slicer.util.updateVolumeFromArray(made, image[None])
         node = scene.AddNode(made)
         node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())

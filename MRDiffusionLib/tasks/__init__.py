@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..imaging.volume import Volume
 from ..request import Progress, Request, Result
 from . import degradation, enhancement, superresolution, synthesis
 from .memory import frugally
 from .models import PackCache
 
 OnProgress = Callable[[Progress], None]
-OnPreview = Callable[[int, NDArray[np.float32]], None]
+OnPreview = Callable[[int, Volume], None]
 
 
 def run(
@@ -28,7 +26,7 @@ def run(
     Args:
         cache: keeps loaded packs warm over several requests.
         progress: called at every denoising step; may raise `diffusion.Cancelled` to stop.
-        preview: called with a slice number and the slice as it is now, (rows, columns) float32 in the input's units.
+        preview: called with a slice number and the slice as it is now, a volume of one slice in the result's units.
 
     Returns:
         Volumes in memory (`imaging.Volume`) by role: 'result', and 'standard_deviation' for 2 samples or more.

@@ -96,13 +96,14 @@ def restore(
     # A slice without any signal stays empty: the prior would put a brain there.
     signal = [i for i, n in enumerate(numbers) if (low.magnitude[n] > 0).any()]
     clock = Clock(len(signal), settings.samples, settings.steps, progress)
+    grid = low.geometry.refined(settings.matrix)
     for chunk in chunks(signal, settings.samples, request.batch):
         chosen = [numbers[i] for i in chunk]
         measured = on_model_scale(low.measure(chosen, settings.matrix, settings.noise, model.device), scale)
 
         def show(row: int, x0: Tensor, chosen: list[int] = chosen) -> None:
             if preview is not None:
-                preview(chosen[row], to_intensity(x0, scale))
+                preview(chosen[row], Volume(to_intensity(x0, scale)[None], grid.part((chosen[row],))))
 
         images = sample_slices(measured, chosen, model, request, clock.step, show)
         for row, i in enumerate(chunk):

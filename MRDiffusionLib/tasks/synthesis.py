@@ -118,7 +118,7 @@ def synthesise(
 
         def show(row: int, image: Tensor, chosen: list[int] = chosen) -> None:
             if preview is not None:
-                preview(chosen[row], to_intensity(image))
+                preview(chosen[row], Volume(to_intensity(image)[None], given.geometry.part((chosen[row],))))
 
         images = sample_slices(given, chosen, model, request, clock.step, None if preview is None else show)
         for row, i in enumerate(chunk):

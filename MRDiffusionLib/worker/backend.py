@@ -16,11 +16,10 @@ from ..request import Progress, Request, Result
 from .libraries import NEEDED
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..imaging.volume import Volume
 
 OnProgress = Callable[[Progress], None]
-OnPreview = Callable[[int, "NDArray[np.float32]"], None]
+OnPreview = Callable[[int, "Volume"], None]
 
 
 class Backend(Protocol):

@@ -15,7 +15,8 @@ From the worker, on its standard output:
 
     {"type": "ready", "device", "versions", "seconds"}                         once, when requests can be computed
     {"type": "progress", "id", "slice", "slices", "step", "steps", "seconds_left"}
-    {"type": "preview", "id", "slice", "path"}       .npy, float32 (rows, columns); kept until some newer ones are there
+    {"type": "preview", "id", "slice", "path", "affine"}    .npy, float32 (rows, columns), kept until some newer ones
+                                           are there; affine (4, 4): from (column, row, 0, 1) to LPS mm
     {"type": "result", "id", "volumes", "measurements", "provenance", "warnings", "sha256"}     volumes: role to a file
                                            in `output`; sha256: role to the checksum of its voxels
     {"type": "evaluation", "id", "figures"}          `evaluation.evaluate_files`
@@ -170,8 +171,9 @@ def progress(run_id: str, state: Progress) -> dict[str, Any]:
     return {"type": "progress", "id": run_id, **asdict(state)}
 
 
-def preview(run_id: str, slice_number: int, path: Path) -> dict[str, Any]:
-    return {"type": "preview", "id": run_id, "slice": slice_number, "path": str(path)}
+def preview(run_id: str, slice_number: int, path: Path, affine: Any) -> dict[str, Any]:
+    """`affine` is (4, 4), from (column, row, 0, 1) to LPS mm."""
+    return {"type": "preview", "id": run_id, "slice": slice_number, "path": str(path), "affine": affine}
 
 
 def result(run_id: str, volumes: Mapping[str, Path], told: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,8 +29,7 @@ from .streamed import Streamed
 from .throttle import Throttle
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..imaging.volume import Volume
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between progress messages: ten a second look smooth and cost the panel nothing."""
@@ -203,7 +202,7 @@ class Server:
             check()
             report(state)
 
-        def preview(slice_number: int, image: NDArray[np.float32]) -> None:
+        def preview(slice_number: int, image: Volume) -> None:
             show((slice_number, image))
 
         if not os.path.isdir(run.output):
@@ -221,14 +220,14 @@ class Server:
         write_together(files, check)
         return message
 
-    def _send_preview(self, run_id: str, slice_number: int, image: NDArray[np.float32]) -> None:
+    def _send_preview(self, run_id: str, slice_number: int, image: Volume) -> None:
         import numpy as np
 
         self._preview_count += 1
         path = self._folder / f"preview-{self._preview_count}.npy"
         self._previews.append(path)
         try:
-            np.save(path, np.ascontiguousarray(image, dtype=np.float32))
+            np.save(path, np.ascontiguousarray(image.array[0], dtype=np.float32))
         except OSError:
             # A full disk costs the preview; whether the result has room is seen where it is written.
             path.unlink(missing_ok=True)
@@ -236,7 +235,7 @@ class Server:
         while len(self._previews) > PREVIEWS_KEPT:
             with contextlib.suppress(OSError):
                 self._previews.popleft().unlink()
-        self._send(protocol.preview(run_id, slice_number, path))
+        self._send(protocol.preview(run_id, slice_number, path, image.geometry.affine()))
 
     def _send(self, message: dict[str, Any]) -> None:
         line = protocol.encode(message)

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from MRDiffusionLib.errors import InputError
+from MRDiffusionLib.imaging.volume import Geometry, Volume
 from MRDiffusionLib.request import Progress, Request, Result
 from MRDiffusionLib.worker import streamed
 from MRDiffusionLib.worker.backend import OnPreview, OnProgress
 from MRDiffusionLib.worker.server import main
+
+GRID = Geometry((3, 2, 1), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
 
 class Cancelled(Exception):
@@ -86,7 +89,7 @@ class FakeBackend:
             time.sleep(0.005)
             progress(Progress(1, 1, step, steps, 0.005 * (steps - step)))
             if preview is not None:
-                preview(0, np.full((2, 3), step, np.float32))
+                preview(0, Volume(np.full((1, 2, 3), step, np.float32), GRID))
 
     def fast(self, steps: str, progress: OnProgress, preview: OnPreview | None) -> None:
         for step in range(1, int(steps) + 1):

@@ -52,7 +52,7 @@ class NearestNeighbour:
                 progress(Progress(number + 1, slices, step + 1, steps, 1.0))
                 self._misbehave(request.pack)
                 if preview is not None:
-                    preview(number, low.array[number] + step)
+                    preview(number, Volume(low.array[number : number + 1] + step, low.geometry.part((number,))))
         if request.task in ("degradation", "enhancement"):
             fine = replace(low, array=2 * low.array)
         else:

@@ -14,7 +14,6 @@ import slicer
 import slicer.util
 from MRDiffusionPanel import grids, nodes, views
 from MRDiffusionPanel.logic import State
-from MRDiffusionPanel.results import geometry_of
 from panel_support import add_volume, run, select, select_roles, wait_for
 from test_panel_run import oblique, set_affine
 
@@ -146,17 +145,18 @@ def test_forming_image_that_fails_gives_way_to_what_was_there(panel: Any, red: A
     resting(panel)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (16, 16), (12, 20), (7, 9)])
-def test_forming_image_has_the_field_of_view_of_the_result(scene: Any, shape: tuple[int, int]) -> None:
-    volume = add_volume(size=(5, 8, 10))
-    set_affine(volume, oblique(True))
-    x, y, z = (float(step) for step in volume.GetSpacing())
-    geometry = geometry_of(volume).refined(shape).part((3,))
-    found = grids.FLIP @ grids.affine_of_slice(volume, 3, shape)
-    columns = geometry.direction_matrix * np.array(geometry.spacing)
-    np.testing.assert_allclose(found[:3, :3], columns, atol=1e-9)
-    np.testing.assert_allclose(found[:3, 3], geometry.origin, atol=1e-9)
-    assert volume.GetSpacing() == (x, y, z)
+def test_forming_image_lies_where_the_worker_says(panel: Any, red: Any) -> None:
+    low = show(panel, red, 3, "slow")
+    set_affine(low, oblique(True))
+    panel.parameters.steps = 10
+    panel.ui.previewButton.click()
+    wait_for(lambda: bool(forming()))
+    (node,) = forming()
+    number = views.slice_in_view(low)
+    expected = grids.affine(low)
+    expected[:3, 3] += number * expected[:3, 2]
+    np.testing.assert_allclose(grids.affine(node), expected, atol=1e-4)
+    resting(panel)
 
 
 def test_second_thoughts_within_the_pause_show_the_preview_again(panel: Any, red: Any) -> None:

@@ -164,17 +164,19 @@ def test_the_report_is_in_the_units_of_the_input(tiny_pack: Path, low: Path, cac
 
 def test_progress_counts_steps_and_tells_the_time_left(tiny_pack: Path, low: Path, cache: PackCache) -> None:
     seen: list[Progress] = []
-    previews: list[tuple[int, tuple[int, ...]]] = []
-    run(
+    previews: list[tuple[int, Volume]] = []
+    result = run(
         request(tiny_pack, low, samples=2),
         cache=cache,
         progress=seen.append,
-        preview=lambda number, image: previews.append((number, image.shape)),
+        preview=lambda number, image: previews.append((number, image)),
     )
     assert [p.slice for p in seen] == sorted(p.slice for p in seen) and seen[-1].slice == seen[-1].slices == 3
     assert {p.step for p in seen} == {1, 2, 3} and seen[-1].step == 3
     assert seen[-1].seconds_left == 0 and any(p.seconds_left for p in seen)
-    assert {number for number, _ in previews} == {0, 2} and {shape for _, shape in previews} == {FULL}
+    assert {number for number, _ in previews} == {0, 2} and {image.array.shape for _, image in previews} == {(1, *FULL)}
+    grid = result.volumes["result"].geometry
+    assert all(image.geometry.agrees_with(grid.part((number,))) for number, image in previews)
 
 
 @pytest.mark.parametrize("calls", [1, 4])

@@ -66,7 +66,10 @@ def test_a_run_is_made_again_from_its_provenance_bit_by_bit(make):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_slice_alone_is_the_slice_of_the_volume(make, batch):
-    whole = tasks.run(replace(make(scales=(("bSSFP", 1.7),)), batch=4)).volumes["result"]
+    seen: dict[int, Volume] = {}
+    wanted = replace(make(scales=(("bSSFP", 1.7),)), batch=4)
+    whole = tasks.run(wanted, preview=seen.__setitem__).volumes["result"]
+    assert seen and all(image.geometry.agrees_with(whole.geometry.part((n,))) for n, image in seen.items())
     alone = tasks.run(replace(make(scales=(("bSSFP", 1.7),)), slices=(1,), batch=batch)).volumes["result"]
     assert np.array_equal(whole.array[1], alone.array[0])
     centre = np.array([15.5, 15.5, 1, 1])

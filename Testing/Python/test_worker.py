@@ -136,6 +136,7 @@ def test_previews_are_arrays_in_the_private_folder(start: Start, output: Path, t
         preview = next(m for m in seen if m["type"] == "preview")
         image = np.load(preview["path"])
         assert image.shape == (2, 3) and image.dtype == np.float32 and preview["slice"] == 0
+        assert preview["affine"] == [[1, 0, 0, 4], [0, 2, 0, 5], [0, 0, 3, 6], [0, 0, 0, 1]]
         assert Path(preview["path"]).parent.parent == temporary
     assert len(list(temporary.rglob("preview-*.npy"))) == 8, "older ones are removed"
     worker.close()
