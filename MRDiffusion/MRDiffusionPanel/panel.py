@@ -107,6 +107,7 @@ class Panel(VTKObservationMixin):
         self.comparison = Comparison(self.logic.worker)
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
         self.results.chosen.connect(self.compare.refresh)
+        self.results.chosen.connect(self._update)  # a result that is gone is no longer announced
         self.turn = InTurn(self.logic)
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)

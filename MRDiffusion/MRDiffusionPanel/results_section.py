@@ -195,4 +195,5 @@ class ResultsSection(VTKObservationMixin):
     def _undo(self, newest: Any) -> str:
         name = newest.GetName()
         self._remove(newest)
+        self.refresh()  # which tells of the result that is chosen now
         return _("{name} is gone; the same choices and seed make it again.").format(name=name)

@@ -224,8 +224,9 @@ def test_undo_takes_the_newest_result_and_shows_its_input(panel: Any, result: An
     assert slicer.mrmlScene.GetFirstNodeByName(name) is None and name in panel.results.text.text
     assert composite.GetBackgroundVolumeID() == source.GetID()
     assert (other.GetBackgroundVolumeID(), other.GetForegroundVolumeID()) == (kept.GetID(), None)
-    panel.results.refresh()
-    assert not panel.results.buttons["undo"].enabled
+    slicer.app.processEvents()
+    assert not panel.results.buttons["undo"].enabled and name in panel.results.text.text
+    assert "Done" not in panel.ui.stateText.text
 
 
 def test_many_results_cost_little(panel: Any) -> None:

@@ -158,7 +158,7 @@ def test_ticked_volumes_are_run_one_after_the_other(panel: Any) -> None:
     results = [name for _node, name in panel.results._listed]
     assert sorted(name.split(" | ")[0] for name in results) == ["SYNTHETIC SR of first", "SYNTHETIC SR of other"]
     add_volume("new")
-    panel.many.refresh()
+    slicer.app.processEvents()
     assert panel.many.ticked() == [first, other, colour] and panel.many.volumes.count == 4
     panel.many.volumes.item(0).setCheckState(qt.Qt.Unchecked)
     assert panel.many.ticked() == [other, colour]
