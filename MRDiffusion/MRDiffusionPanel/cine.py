@@ -81,6 +81,7 @@ class Cine:
         for role, sequence in self.sequences.items():
             self._browser.AddSynchronizedSequenceNode(sequence)
             shown[role] = proxy = self._browser.GetProxyNode(sequence)
+            nodes.give_display(proxy, role, self._source if self._chosen.keeps_contrast else None)
             proxy.SetAndObserveTransformNodeID(self._source.GetTransformNodeID())
             nodes.file_in_folder(proxy.GetScene(), proxy, self._source)
         for browser, number in zip(self._browsers, self._before):

@@ -111,14 +111,7 @@ def add_results(
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
         node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())
-        if role == "result" and keeps_contrast and beside.GetDisplayNode() is not None:
-            _display_like(beside, node)
-        else:
-            node.CreateDefaultDisplayNodes()
-        if role != "result" and scene.GetNodeByID(DEVIATION_COLOURS) is not None:
-            node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
-        if role != "result":
-            add_legend(node)
+        give_display(node, role, beside if keeps_contrast else None)
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
@@ -185,6 +178,22 @@ def copy_display(source: Any, target: Any) -> None:
         target.GetDisplayNode().CopyContent(source.GetDisplayNode())
 
 
+def give_display(node: Any, role: str, like: Any = None) -> None:
+    """A display for a result, or in colours with a legend for what belongs to it.
+
+    Args:
+        like: the volume whose display a result takes over, or None.
+    """
+    if role == "result" and like is not None and like.GetDisplayNode() is not None:
+        _display_like(like, node)
+        return
+    node.CreateDefaultDisplayNodes()
+    if role != "result":
+        if node.GetScene().GetNodeByID(DEVIATION_COLOURS) is not None:
+            node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
+        add_legend(node)
+
+
 def _display_like(source: Any, target: Any) -> None:
     """A display as that of another volume, whose window is kept: to look for one takes long in a large volume."""
     display = slicer.vtkMRMLScalarVolumeDisplayNode()
@@ -199,12 +208,18 @@ def _display_like(source: Any, target: Any) -> None:
 
 def add_legend(node: Any) -> None:
     """A bar of colours with numbers in the views that show a volume, where the application can draw one."""
-    logic = getattr(getattr(slicer.modules, "colors", None), "logic", None)
+    logic = _colours()
     if logic is not None:
-        legend = logic().AddDefaultColorLegendDisplayNode(node)
+        legend = logic.AddDefaultColorLegendDisplayNode(node)
         if legend is not None:
             legend.SetTitleText("")
             legend.SetLabelFormat("%.3g")
+
+
+def _colours() -> Any:
+    """The logic of Slicer's module Colors, or None without the application."""
+    logic = getattr(getattr(slicer.modules, "colors", None), "logic", None)
+    return None if logic is None else logic()
 
 
 def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
@@ -231,7 +246,10 @@ def file_in_folder(scene: Any, node: Any, beside: Any) -> None:
 
 def remove(node: Any) -> None:
     """Take a node out of its scene and out of the subject hierarchy, which outside the application does not notice."""
-    scene = node.GetScene()
+    scene, logic = node.GetScene(), _colours()
+    legend = None if logic is None else logic.GetColorLegendDisplayNode(node)
+    if legend is not None:  # it would stay in the views
+        scene.RemoveNode(legend)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     if item:

@@ -65,6 +65,8 @@ def test_every_frame_of_a_cine_gives_a_frame_of_a_sequence(panel: Any) -> None:
     browser.SetSelectedItemNumber(1)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     shown.SetAndObserveTransformNodeID(transform.GetID())
+    shown.GetDisplayNode().AutoWindowLevelOff()
+    shown.GetDisplayNode().SetWindowLevel(33.0, 11.0)
     select(panel, shown)
     panel.parameters.samples = 2
     choose(panel, "all 3 frames of cine")
@@ -87,6 +89,9 @@ def test_every_frame_of_a_cine_gives_a_frame_of_a_sequence(panel: Any) -> None:
     browser.SetSelectedItemNumber(2)
     assert peak(proxy) == 102 and peak(shown) == 102 and nodes.is_synthetic(proxy)
     assert proxy.GetTransformNodeID() == transform.GetID()
+    display = shown.GetDisplayNode()
+    assert (proxy.GetDisplayNode().GetWindow(), proxy.GetDisplayNode().GetLevel()) == (33.0, 11.0)
+    assert proxy.GetDisplayNode() is not display
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     assert hierarchy.GetItemName(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(proxy))) == nodes.FOLDER
     volumes = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
