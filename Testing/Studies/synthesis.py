@@ -26,7 +26,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Patient:
         labels: (slices, H, W).
         kind: where the anatomy is from, '' where the archive does not say.
         person: who it is, as several simulated patients may have the anatomy of one person.
+        every: of the slices each so many-th is judged.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Patient:
     labels: NDArray[np.uint16]
     kind: str
     person: str
+    every: int = 1
 
     @property
     def middle(self) -> int:
@@ -128,7 +130,7 @@ class Part:
     all_slices: bool = True
 
     def slices(self, patient: Patient) -> list[int]:
-        return list(range(len(patient.images))) if self.all_slices else [patient.middle]
+        return list(range(0, len(patient.images), patient.every)) if self.all_slices else [patient.middle]
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,14 @@ class Archive:
         path: of its file.
         origin: patient to the anatomy's source, of simulated patients; empty for measured ones.
         slice_spacing_mm: for volumes.
+        every: as of `Patient`.
     """
 
     path: Path
     paired: Paired
     origin: dict[str, str]
     slice_spacing_mm: float
+    every: int = 1
 
     @property
     def simulated(self) -> bool:
@@ -162,7 +166,7 @@ class Archive:
             kind, person = ("real anatomy", self.origin[name]) if real else ("modelled anatomy", name)
         elif kind == "test":
             kind = ""
-        return Patient(name, own.images.astype(np.float32) / 255, own.labels, kind, person)
+        return Patient(name, own.images.astype(np.float32) / 255, own.labels, kind, person, self.every)
 
     def nearest(self, target: str, tested: Sequence[str]) -> str:
         """The sequence with the smallest squared distance to the target over the patients that are not tested."""
@@ -594,11 +598,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--target", nargs="+", help="compute these wanted sequences alone, without tables and figures")
     parser.add_argument("--slice-spacing", type=float, default=10.0, metavar="MM", help="for volumes of scars")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="judge each Nth slice of a patient [1]")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--batch", type=int, default=4)
     options = parser.parse_args(arguments)
-    archive = read_archive(options.archive, options.cohort, options.slice_spacing)
+    archive = replace(read_archive(options.archive, options.cohort, options.slice_spacing), every=options.every)
     study = Study(archive, options.out, options.device, options.precision, options.batch)
     patients = []
     with tempfile.TemporaryDirectory() as scratch:

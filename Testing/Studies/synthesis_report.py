@@ -32,8 +32,9 @@ def write_report(study: Study, parts: list[Part]) -> None:
     patients = {p.name for part in parts for p in part.patients}
     people = {p.person for part in parts for p in part.patients}
     precision = " and ".join(sorted({entry["precision"] for entry in study.done.values()}))
+    of = "slices" if study.archive.every == 1 else f"slices (each {study.archive.every}.)"
     lines = [
-        f"{len(patients)} test {data}; {precision} on {study.device.type}. Mean over a patient's slices, then "
+        f"{len(patients)} test {data}; {precision} on {study.device.type}. Mean over a patient's {of}, then "
         "mean ± standard deviation over patients. PSNR and SSIM on the archive's scale (range 1). Differences: paired "
         f"t-test over people ({len(people)}; patients with one person's anatomy are averaged), with the 95 % interval.",
         "",
