@@ -15,6 +15,7 @@ from . import grids
 from .nodes import WORD, is_synthetic
 
 COLOUR = (1.0, 0.75, 0.0)
+LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
 def show_input(volume: Any) -> None:
@@ -171,6 +172,8 @@ def _in_scene(identifier: str | None) -> str | None:
 class SyntheticMark(VTKObservationMixin):
     """Writes SYNTHETIC into the corner of every slice view that shows a volume made by this program.
 
+    Also shows the legends of such volumes, while a view shows the volume and not longer: Slicer draws them in all.
+
     Args:
         scene: vtkMRMLScene.
         layout_manager: of the application.
@@ -180,6 +183,7 @@ class SyntheticMark(VTKObservationMixin):
         super().__init__()
         self._scene, self._layout_manager = scene, layout_manager
         self._marks: dict[str, tuple[Any, Any]] = {}
+        self._legends: dict[str, bool] = {}
         self.addObserver(scene, scene.NodeAddedEvent, self._on_node_added)
         self.addObserver(scene, scene.EndImportEvent, self._update_all)
         for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene):
@@ -197,6 +201,8 @@ class SyntheticMark(VTKObservationMixin):
     def _on_node_added(self, _scene: Any, _event: str, node: Any) -> None:
         if node.IsA("vtkMRMLSliceCompositeNode"):
             self._follow(node)
+        elif node.IsA(LEGEND):
+            self._update_legends()
 
     def _follow(self, composite: Any) -> None:
         if not self.hasObserver(composite, vtk.vtkCommand.ModifiedEvent, self._update):
@@ -220,6 +226,19 @@ class SyntheticMark(VTKObservationMixin):
             view, actor = self._marks[name]
             actor.SetVisibility(wanted)
             view.scheduleRender()
+        self._update_legends()
+
+    def _update_legends(self) -> None:
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene)
+        seen = {name for node in composites for name in (node.GetBackgroundVolumeID(), _front(node)[0])}
+        for legend in slicer.util.getNodesByClass(LEGEND, self._scene):
+            volume = legend.GetDisplayableNode()
+            if volume is None or not is_synthetic(volume):
+                continue
+            shown = volume.GetID() in seen
+            if self._legends.get(legend.GetID()) != shown:  # in between it is the person's
+                self._legends[legend.GetID()] = shown
+                legend.SetVisibility(shown)
 
 
 def _shows_synthetic(composite: Any) -> bool:

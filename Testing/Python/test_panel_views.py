@@ -147,3 +147,28 @@ def test_mark_comes_and_goes_with_the_module(scene: Any) -> None:
     assert amber_pixels() > 100
     mark.remove()
     assert amber_pixels() == 0 and mark.Observations == []
+
+
+def test_legend_is_seen_while_its_volume_is(scene: Any) -> None:
+    slicer.app.make_views()
+    if not scene.IsNodeClassRegistered(views.LEGEND):  # the application's module Colors does it
+        scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
+    volume = add_volume("SYNTHETIC deviation")
+    legend = scene.AddNewNodeByClass(views.LEGEND)
+    volume.AddAndObserveDisplayNodeID(legend.GetID())
+    mark = views.SyntheticMark(scene, slicer.app.layoutManager())
+    try:
+        other = add_volume("other")
+        slicer.util.setSliceViewerLayers(background=other)
+        assert not legend.GetVisibility()
+        slicer.util.setSliceViewerLayers(background=volume)
+        assert legend.GetVisibility()
+        legend.SetVisibility(False)  # by a person
+        slicer.util.setSliceViewerLayers(background=volume, foreground=other)
+        assert not legend.GetVisibility()
+        slicer.util.setSliceViewerLayers(background=other, foreground=None)
+        slicer.util.setSliceViewerLayers(background=volume)
+        assert legend.GetVisibility()
+    finally:
+        mark.remove()
+        slicer.util.setSliceViewerLayers(background=None, foreground=None)
