@@ -10,18 +10,18 @@ from typing import Any
 import qt
 import slicer
 import slicer.util
-from slicer.util import VTKObservationMixin
 
 from MRDiffusionLib.errors import UserError
 
 from . import nodes, results, views
+from .scene_watch import SceneWatch
 from .signals import Signal
 from .text import _
 
 ROWS_SHOWN = 5
 
 
-class ResultsSection(VTKObservationMixin):
+class ResultsSection:
     """A table of the scene's results, the newest first, with buttons below it.
 
     Args:
@@ -33,18 +33,11 @@ class ResultsSection(VTKObservationMixin):
     """
 
     def __init__(self, box: Any, run_again: Callable[[Any], None]) -> None:
-        super().__init__()
         self.chosen = Signal()
         self._run_again = run_again
         self._listed: list[tuple[Any, str]] = []
         self._build(box)
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self.refresh)
-        scene = slicer.mrmlScene
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
-            self.addObserver(scene, event, self._on_scene)
+        self._watch = SceneWatch(self.refresh)
 
     def _build(self, box: Any) -> None:
         self.table = qt.QTableWidget()
@@ -83,8 +76,7 @@ class ResultsSection(VTKObservationMixin):
 
     def remove(self) -> None:
         """Let go of the scene."""
-        self._timer.stop()
-        self.removeObservers()
+        self._watch.remove()
         self._listed = []
 
     @property
@@ -121,10 +113,6 @@ class ResultsSection(VTKObservationMixin):
         if node is not None and node in nodes_listed:
             self.table.selectRow(nodes_listed.index(node))
         self._on_selection()
-
-    def _on_scene(self, *_arguments: Any) -> None:
-        # Many nodes come and go at once where a scene is read or closed.
-        self._timer.start()
 
     def _on_selection(self) -> None:
         node = self.current

@@ -9,7 +9,6 @@ from typing import Any
 import qt
 import slicer
 import slicer.util
-from slicer.util import VTKObservationMixin
 
 from MRDiffusionLib.errors import UserError
 
@@ -18,6 +17,7 @@ from .cine import browser_of
 from .folder_batch import FolderBatch
 from .form import Form, NameList
 from .parameters import Parameters
+from .scene_watch import SceneWatch
 from .several import Several
 from .text import _
 
@@ -25,7 +25,7 @@ FRAMES, VOLUMES, FOLDER = "frames", "volumes", "folder"
 ROWS_SHOWN = 5
 
 
-class SeveralSection(VTKObservationMixin):
+class SeveralSection:
     """What to run, and a button that runs and stops.
 
     Args:
@@ -46,20 +46,13 @@ class SeveralSection(VTKObservationMixin):
         choices: Callable[[], Parameters | None],
         stop: Callable[[], None],
     ) -> None:
-        super().__init__()
         self._several, self._folders, self._stop = several, folders, stop
         self._ready, self._choices = ready, choices
         self._what, self._told = VOLUMES, ""
         self._listed: list[tuple[str, str]] = []
         self._slots: list[Any] = []
         self._build(box)
-        self._timer = qt.QTimer()  # many nodes come and go at once where a scene is read or closed
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self.refresh)
-        scene = slicer.mrmlScene
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
-            self.addObserver(scene, event, self._on_scene)
+        self._watch = SceneWatch(self.refresh)
         several.changed.connect(self._on_news)
         folders.changed.connect(self._on_news)
         self.refresh()
@@ -96,8 +89,7 @@ class SeveralSection(VTKObservationMixin):
 
     def remove(self) -> None:
         """Listen no more."""
-        self._timer.stop()
-        self.removeObservers()
+        self._watch.remove()
         self._several.changed.disconnect(self._on_news)
         self._folders.changed.disconnect(self._on_news)
 
@@ -170,9 +162,6 @@ class SeveralSection(VTKObservationMixin):
         if chosen is None:
             return _("the choices above are not complete")
         return "" if self._what == FRAMES or self.ticked() else _("no volume is ticked")
-
-    def _on_scene(self, *_arguments: Any) -> None:
-        self._timer.start()
 
     def _on_what(self, name: str) -> None:
         self._what = name

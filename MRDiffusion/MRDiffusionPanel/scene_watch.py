@@ -1,0 +1,36 @@
+"""Tells that nodes have come or gone, once for all that come and go at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.util import VTKObservationMixin
+
+
+class SceneWatch(VTKObservationMixin):
+    """Watches the application's scene until `remove`.
+
+    Args:
+        changed: called from the event loop: many nodes come and go at once where a scene is read or closed.
+    """
+
+    def __init__(self, changed: Callable[[], Any]) -> None:
+        super().__init__()
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.timeout.connect(changed)
+        scene = slicer.mrmlScene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self._on_scene)
+
+    def remove(self) -> None:
+        """Let go of the scene."""
+        self._timer.stop()
+        self.removeObservers()
+
+    def _on_scene(self, *_arguments: Any) -> None:
+        self._timer.start()
