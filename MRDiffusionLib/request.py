@@ -11,6 +11,8 @@ from .errors import SettingError
 from .settings import ROLE, ROLES, TASKS, Settings, SuperResolutionSettings, settings_from, settings_to, shown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Suffixes of volumes that are written: formats that keep geometry and fit into one file."""
 PRECISIONS = ("auto", "fp32", "bf16")
 
 

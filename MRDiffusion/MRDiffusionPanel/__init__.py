@@ -9,6 +9,12 @@
     parameters       the same as plain values: what is captured at Apply, and why a run cannot start
     logic            one run after another: volumes out, request, result in; a state, no widget
     worker           the computing process, over Qt
+    in_turn          many runs, one after the other
+    sweep            runs over values of settings; sweep_section, contact_sheet, charts
+    several          runs over frames (cine) and volumes; folder_batch over files; several_section
+    live_preview     the slice in view, computed again and again
+    results          what can be done with a result; results_section, sidecars, difference
+    comparison       a result beside a real image; compare_section
     nodes            MRML nodes: export, import, provenance, display, folder
     grids            where volumes lie
     views            what the slice views show, and their SYNTHETIC mark

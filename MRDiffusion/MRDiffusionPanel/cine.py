@@ -36,7 +36,7 @@ class Cine:
         sequences: role to the sequence of its results.
 
     Raises:
-        InputError: no input is a sequence, or two are with different numbers of frames.
+        InputError: no input is a sequence, one is empty, or two are with different numbers of frames.
     """
 
     def __init__(self, chosen: Parameters) -> None:
@@ -49,6 +49,8 @@ class Cine:
             told = ", ".join(_("{name} has {count} frames").format(name=name, count=n) for name, n in counts.items())
             raise InputError(told, _("Choose sequences with as many frames, or a single volume"))
         self.count = next(iter(counts.values()))
+        if self.count == 0:
+            raise InputError(_("the sequence of {name} has no frames").format(name=moving[0][0].GetName()))
         self.sequences: dict[str, Any] = {}
         self._chosen = chosen
         self._source, self._browser = moving[0]

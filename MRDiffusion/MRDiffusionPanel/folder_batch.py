@@ -120,10 +120,15 @@ class FolderBatch:
             self._finish()
             return
         self._asked, self._count = asked, self._count + 1
-        self._running = f"batch-{self._count}"
+        running = f"batch-{self._count}"
         assert self._folder is not None and self._request is not None
-        folder = self._folder.path / self._running
-        folder.mkdir()
+        folder = self._folder.path / running
+        try:
+            folder.mkdir()
+        except OSError as error:  # no room, or the temporary folder is gone
+            self._row(batch.FAILED, str(error))
+            return
+        self._running = running
         request = batch.for_case(self._request, case).to_json()
         message = {"type": "run", "id": self._running, "request": request, "output": str(folder), "previews": False}
         self._worker.send({**message, "suffix": case.suffix})
@@ -170,7 +175,7 @@ class FolderBatch:
 
         case = self._cases[len(self._rows)]
         if state == batch.FAILED:
-            batch.remove_results(case)
+            batch.remove_stale(case)
         self._rows.append(batch.Row(case, state, told, seconds))
         self._tidy()
         self._next()

@@ -19,7 +19,7 @@ from ..cohort.batch import (
     find_cases,
     for_case,
     is_done,
-    remove_results,
+    remove_stale,
     write_table,
 )
 from ..errors import InputError, UserError
@@ -78,7 +78,7 @@ def _rows(cases: list[Case], request: Request, pack: PackInfo, force: bool, bar:
             write(result, case.places, **{ASKED: wanted})
             yield Row(case, DONE, " ".join(result.warnings), result.measurements.get("seconds"))
         except UserError as error:
-            remove_results(case)
+            remove_stale(case)
             yield Row(case, FAILED, f"{error.message}. {error.hint}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import InputError, StorageError
 from ..packs import find_pack
-from ..request import PRECISIONS, Request, Result
+from ..request import FORMATS, PRECISIONS, Request, Result
 from ..settings import help_text, info_of, kind_of, settings_from
 from ..worker.outputs import Write, sidecar, told_of, write_together
 from ..worker.protocol import to_json
@@ -167,8 +167,6 @@ def output_places(out: Path, request: Request, force: bool) -> dict[str, Path]:
         StorageError: an unknown suffix, a missing folder, a file that exists (without `force`), an output that is an
             input.
     """
-    from ..imaging.volume import FORMATS
-
     suffix = next((s for s in FORMATS if out.name.lower().endswith(s)), None)
     if suffix is None:
         raise StorageError(f"{out} has no suffix of a volume format", f"Use one of {', '.join(FORMATS)}")

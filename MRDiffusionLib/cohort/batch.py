@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, SettingError, StorageError
-from ..imaging.volume import FORMATS
+from ..errors import InputError, SettingError, StorageError, UserError
 from ..packs import PackInfo
-from ..request import Request
+from ..request import FORMATS, Request
 from ..settings import SynthesisSettings
 from ..worker.outputs import Write, remove_abandoned, write_together
 from ..worker.protocol import to_json
@@ -123,8 +122,19 @@ def is_done(case: Case, request: Request, pack: PackInfo) -> bool:
     return same and given and before["weights_sha256"] == pack.weights_sha256 and all(path.is_file() for path in made)
 
 
-def remove_results(case: Case) -> None:
-    """Of files that were there before; nobody must take them for results of those that are there now."""
+def remove_stale(case: Case) -> None:
+    """After a failure: results of files that were there before. Nobody must take them for results of those now there.
+
+    Results of the same files, made with other choices, stay; so does what this program did not make.
+    """
+    try:
+        written = json.loads(case.places["provenance"].read_text(encoding="utf-8"))
+        if all(unchanged(path, written[ASKED]["files"][role]) for role, path in case.inputs.items()):
+            return
+    except UserError:  # a file cannot be read any more
+        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        return
     for path in case.places.values():
         with contextlib.suppress(OSError):
             path.unlink()

@@ -11,9 +11,8 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, PackError
-from ..imaging.volume import FORMATS
 from ..packs import PackInfo, find_pack
-from ..request import Request
+from ..request import FORMATS, Request
 from ..settings import DegradationSettings
 from .decision import Limits
 

@@ -15,12 +15,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import InputError, StorageError
+from ..request import FORMATS
 from .checksum import sha256_of
 from .geometry import Geometry
 from .nifti import check_complete
-
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
-"""Suffixes that `write_volume` takes: formats that keep geometry and fit into one file."""
 
 
 @dataclass(frozen=True, eq=False)

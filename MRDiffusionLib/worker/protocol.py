@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..request import Progress, Request
+from ..request import FORMATS, Progress, Request
 from ..settings import shown
 
 KINDS = ("input", "setting", "pack", "device", "storage", "memory", "internal")
@@ -47,9 +47,6 @@ KINDS = ("input", "setting", "pack", "device", "storage", "memory", "internal")
 
 ENDS = ("result", "evaluation", "cancelled", "error")
 """Types of the message that ends a run."""
-
-SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha")
-"""Formats that volumes are written in."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -134,8 +131,8 @@ def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
     if not isinstance(previews, bool):
         raise ProtocolError(f"previews of run {run_id} is {shown(previews)}", "Give true or false", run_id)
     suffix = message.get("suffix", Run.suffix)
-    if suffix not in SUFFIXES:
-        raise ProtocolError(f"suffix of run {run_id} is {shown(suffix)}", f"Give one of {', '.join(SUFFIXES)}", run_id)
+    if suffix not in FORMATS:
+        raise ProtocolError(f"suffix of run {run_id} is {shown(suffix)}", f"Give one of {', '.join(FORMATS)}", run_id)
     try:
         return Run(run_id, Request.from_json(message.get("request", {})), output, previews, suffix)
     except UserError as problem:

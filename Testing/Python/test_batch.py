@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from MRDiffusionLib.errors import InputError, StorageError
 from MRDiffusionLib.imaging.volume import Geometry, Volume, read_volume, write_volume
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import EnhancementSettings, SynthesisSettings
+from MRDiffusionLib.worker.protocol import worker_environment
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -130,6 +133,23 @@ def test_a_case_that_fails_stops_no_other(enhance: Run, volumes: Path, tmp_path:
     assert names(tmp_path / "out") == [f"{WORD}-two.x.json", f"{WORD}-two.x.nii.gz", "batch.csv"]
 
 
+def test_what_was_made_of_the_same_files_outlives_a_failure(
+    enhance: Run, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MRDiffusionLib import tasks
+
+    enhance()
+    (tmp_path / "out" / f"{WORD}-two.x.json").unlink()  # now it could be anybody's
+    before = names(tmp_path / "out")
+
+    def fails(*_: object, **__: object) -> None:
+        raise InputError("it does not work", "Try later")
+
+    monkeypatch.setattr(tasks, "run", fails)
+    code, _, err = enhance("--level", "0.4")
+    assert code == 2 and "2 of 2 cases failed" in err and names(tmp_path / "out") == before
+
+
 def test_a_stop_leaves_what_is_done_and_a_table(
     enhance: Run, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,3 +225,10 @@ def test_folders_of_cases_that_cannot_be_used_are_named(volumes: Path, tmp_path:
         (volumes / "p" / name).touch()
     with pytest.raises(InputError, match="holds T2 twice"):
         find_cases(volumes, tmp_path / "out", request, ["bSSFP", "T2"])
+
+
+def test_looking_for_cases_loads_no_simpleitk() -> None:
+    """The panel does it in Slicer's process."""
+    code = "import sys, MRDiffusionLib.cohort.batch; print({'torch', 'SimpleITK', 'monai'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=worker_environment(), capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr

@@ -121,6 +121,24 @@ def test_cines_of_different_lengths_are_refused(panel: Any) -> None:
     assert set(sequences()) == {"bssfp", "t2"}
 
 
+def test_a_sequence_without_frames_is_refused(panel: Any) -> None:
+    shown = add_cine("cine", 1)
+    select(panel, shown)
+    choose(panel, "all 1 frames")
+    next(iter(sequences().values())).RemoveAllDataNodes()
+    assert "has no frames" in run(panel)
+
+
+def test_a_folder_batch_without_temporary_folder_names_it(panel: Any, folders: tuple[Path, Path]) -> None:
+    _source, out = folders
+    assert "3 computed" in run(panel)
+    gone = panel.folders._folder.path
+    shutil.rmtree(gone)
+    panel.parameters.steps = 3
+    text = run(panel)
+    assert "0 computed" in text and str(gone) in text and len(list(out.glob("*.nrrd"))) == 3
+
+
 def test_a_stop_keeps_the_frames_that_are_done(panel: Any) -> None:
     shown = add_cine("cine", 4)
     select(panel, shown, "slow")
