@@ -54,7 +54,8 @@ def run_on(cluster: AbstractContextManager[Client], jobs: Iterable[Job]) -> Gene
     remaining = iter(jobs)
     first = next(remaining, None)
     if first is not None:
-        with cluster as client:
+        # A Ctrl-C while Dask begins to wait for its loop makes it fail there (`distributed.utils.sync`): only a log.
+        with _quiet("tornado.application"), cluster as client:
             yield from completed(client, itertools.chain([first], remaining))
 
 
@@ -143,7 +144,7 @@ def local(workers: int | None = None, device: str = "auto") -> Iterator[Client]:
     }
     options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": Scheduler, "options": options}
-    with _quiet(), dask.config.set(NO_PROFILER):
+    with _quiet("distributed"), dask.config.set(NO_PROFILER):
         cluster = SpecCluster(workers=specification, scheduler=scheduler, silence_logs=logging.CRITICAL)
         try:
             with Client(cluster) as client:
@@ -199,9 +200,9 @@ def needs_dask(package: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(name: str) -> Iterator[None]:
     """Dask tells at length of each worker that dies or is ended; the records say what matters."""
-    logger = logging.getLogger("distributed")
+    logger = logging.getLogger(name)
     before, logger.level = logger.level, logging.CRITICAL
     try:
         yield

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import signal
 import stat
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cohort_support
 import pytest
@@ -124,6 +128,35 @@ def test_the_work_of_two_is_done_by_both(two: distributed.Client, plan: Plan, mo
     monkeypatch.setattr(cluster, "work", cohort_support.slow)
     done = Counter(record["reason"] for record in completed(two, jobs(12, plan)))
     assert len(done) == 2 and min(done.values()) >= 3, done
+
+
+class Interrupted(threading.Event):
+    """Ctrl-C as soon as somebody waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_dask_itself_is_not_told_as_an_error(
+    two: distributed.Client, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask cancels then what it has not begun, and logs that as an exception."""
+    monkeypatch.setattr(cluster, "work", cohort_support.slow)
+    logged: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = logged.append  # type: ignore[method-assign]
+    running = run_on(at(two.scheduler.address), jobs(50, plan))
+    next(running)
+    logging.getLogger("tornado.application").addHandler(handler)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(distributed.utils, "threading", SimpleNamespace(Event=Interrupted, get_ident=lambda: 0))
+            two.sync(asyncio.sleep, 0)
+        two.sync(asyncio.sleep, 0)  # what was begun before is over
+        running.close()
+    finally:
+        logging.getLogger("tornado.application").removeHandler(handler)
+    assert not logged, logged[0].getMessage()
 
 
 def test_a_run_that_is_stopped_leaves_nothing_at_the_scheduler(
