@@ -79,7 +79,8 @@ class DegraderJob:
             y, x = (int(torch.randint(n - side + 1, (), generator=generator)) for n in (height, width))
             window = (..., slice(y, y + side), slice(x, x + side))
             drawn.append((self.low[i][window], self.high[i][window], position[window]))
-        low, high, positions = (torch.stack(parts).float() for parts in zip(*drawn, strict=True))
+        # Autocast on a CPU cannot stack float16, as which the latents are kept.
+        low, high, positions = (torch.stack([p.float() for p in parts]) for parts in zip(*drawn, strict=True))
         times = low_discrepancy(batch, generator)
         gamma = config.noise_levels.gammas(times, self.schedule.gamma_min, self.schedule.gamma_max)
         noise = torch.randn(low.shape, generator=generator)
