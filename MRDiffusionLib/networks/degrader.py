@@ -1,70 +1,92 @@
-"""The degrader: latent diffusion of the low-quality acquisition of a clean image (seed 000)."""
+"""The degrader: diffusion of what a low-quality acquisition adds to a clean image (seed 000)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder, one_by_one
 from .unet import VDMUNet
+
+NODES = 10
+"""Levels at which a degrader knows the residual's deviation: the middles of as many parts of 0 to 1."""
+SMALLEST = 1e-4
+"""Deviation, of white at 1 and air at -1: finer than any image."""
 
 
 class Degrader(nn.Module):
-    """`(z, gamma, clean, level) -> prediction` for latents of low-quality images.
+    """`(z, gamma, clean, level) -> prediction` for residuals `r = (low - clean) / d(level)`.
 
-    The level is a plane beside the latents, as FFDNet has its noise level (Zhang et al. 1710.04026): at once a number
-    and, where a part of the image is to be degraded more than another, a map.
+    `d` is the deviation of `low - clean` at that level, of the training pairs. So the residual has deviation one at
+    every level, nothing of the clean image is lost, and nothing is added where the level is 0. The network works on
+    images folded into channels, `VDMUNet`: a latent space that is an exact one.
+
+    The level is a plane beside the images, as FFDNet has its noise level (Zhang et al. 1710.04026).
 
     Args:
-        autoencoder: arguments of `Autoencoder`.
-        denoiser: arguments of `VDMUNet` but those that follow from the latents and the schedule.
+        denoiser: arguments of `VDMUNet` but those that follow from the images and the schedule.
         gamma_min, gamma_max: the schedule's ends.
 
     Raises:
         ValueError, TypeError: settings that make no network.
     """
 
-    def __init__(
-        self, autoencoder: Mapping[str, Any], denoiser: Mapping[str, Any], gamma_min: float, gamma_max: float
-    ) -> None:
+    deviations: Tensor
+
+    def __init__(self, denoiser: Mapping[str, Any], gamma_min: float, gamma_max: float) -> None:
         super().__init__()
-        self.autoencoder = Autoencoder(**autoencoder)
-        latent = self.autoencoder.settings["latent_channels"]
         self.unet = VDMUNet(
-            image_channels=latent,
-            condition_channels=latent + 1,
+            condition_channels=2,
             fourier_exponents=(),
             gamma_min=gamma_min,
             gamma_max=gamma_max,
             **denoiser,
         )
+        self.register_buffer("deviations", torch.ones(NODES))
 
     @property
     def multiple(self) -> int:
         """Height and width of images must be multiples of this."""
-        return self.autoencoder.factor * self.unet.multiple
+        return self.unet.multiple
 
     def forward(self, z: Tensor, gamma: Tensor, clean: Tensor, level: Tensor, position: Tensor | None = None) -> Tensor:
-        """The denoiser's prediction, (B, C, h, w).
+        """The denoiser's prediction, (B, 1, H, W).
 
         Args:
-            z: (B, C, h, w) noisy latents of the low-quality image.
+            z: (B, 1, H, W) noisy residuals.
             gamma: (B,).
-            clean: (B, C, h, w) latents of the clean image.
+            clean: (B, 1, H, W), air -1 and white 1.
             level: (B,) in [0, 1].
             position: as `VDMUNet` has it.
         """
-        plane = (2 * level - 1).to(clean.dtype)[:, None, None, None].expand(-1, 1, *clean.shape[-2:])
+        plane = (2 * level - 1).to(clean.dtype)[:, None, None, None].expand_as(clean)
         result: Tensor = self.unet(z, gamma, torch.cat([clean, plane], dim=1), position)
         return result
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of images (B, 1, H, W), float32."""
-        return one_by_one(self.autoencoder.encode, images, self.unet)
+    def residual(self, low: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """What is diffused, (B, 1, H, W), of images and levels (B,)."""
+        return (low - clean) / self._deviation(level)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 1, H, W) of latents (B, C, h, w), float32."""
-        return one_by_one(self.autoencoder.decode, latents, self.unet)
+    def degraded(self, residual: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """The low-quality images, the inverse of `residual`."""
+        return clean + self._deviation(level) * residual
+
+    def set_deviations(self, levels: Tensor, squared: Tensor) -> None:
+        """Take `d` from pairs: levels (N,) and mean squares of `low - clean` (N,).
+
+        A part of the levels without a pair has what lies between its neighbours.
+        """
+        part = (levels * NODES).long().clamp(0, NODES - 1).numpy()
+        known = np.unique(part)
+        found = [float(squared.numpy()[part == i].mean() ** 0.5) for i in known]
+        self.deviations.copy_(torch.from_numpy(np.interp(np.arange(NODES), known, found)).clamp(min=SMALLEST))
+
+    def _deviation(self, level: Tensor) -> Tensor:
+        """`d`, (B, 1, 1, 1): linear between the nodes, constant beyond them."""
+        place = (level.float() * NODES - 0.5).clamp(0, NODES - 1)
+        below = place.floor().long().clamp(max=NODES - 2)
+        d = self.deviations.float()
+        return torch.lerp(d[below], d[below + 1], place - below)[:, None, None, None]

@@ -55,14 +55,9 @@ def check_network(value: Any, task: str) -> dict[str, Any]:
 
 def multiple_of(task: str, network: dict[str, Any]) -> int:
     """Height and width of an image must be multiples of this."""
-    if task == "enhancement":
-        network = network["unet"]
-    if task not in ("synthesis", "degradation"):
-        fold: int = network["fold"]
-        return fold << (len(network["channels"]) - 1)
-    denoiser = network["denoiser"]
-    levels = len(network["autoencoder"]["channels"]) + len(denoiser["channels"])
-    return int(denoiser["fold"] * 2 ** (levels - 2))
+    unet = network.get("denoiser") or network.get("unet") or network
+    latent: int = len(network["autoencoder"]["channels"]) - 1 if task == "synthesis" else 0
+    return int(unet["fold"] << (len(unet["channels"]) - 1 + latent))
 
 
 def _parts(value: Any, known: dict[str, Callable[[Any], Any]]) -> dict[str, Any]:
@@ -117,7 +112,6 @@ def _entry(value: Any, key: str, kind: str) -> Any:
 
 _DEGRADER: dict[str, Callable[[Any], Any]] = {
     "kind": choice(KINDS),
-    "autoencoder": functools.partial(_unet, known=_AUTOENCODER),
     "denoiser": functools.partial(_unet, known=_FOLDED_UNET),
 }
 _ENHANCER: dict[str, Callable[[Any], Any]] = {

@@ -1,4 +1,4 @@
-"""The degrader: a low-quality acquisition of an image at a chosen level, slice by slice, by latent diffusion.
+"""The degrader: a low-quality acquisition of an image at a chosen level, slice by slice, by diffusion.
 
 Seed 000 (Zhou, Chamberlain, "Improved deep learning MR image enhancement with synthetic images", ISMRM 2024, 2246).
 """
@@ -6,6 +6,7 @@ Seed 000 (Zhou, Chamberlain, "Improved deep learning MR image enhancement with s
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
     request = resolved(request, device, precision, len(image.array))
     geometry = image.geometry if request.slices is None else image.geometry.part(request.slices)
     return Result(
-        volumes={"result": Volume(degrade(image, model, request, progress), geometry)},
+        volumes={"result": Volume(degrade(image, model, request, progress, preview), geometry)},
         measurements={"seconds": time.monotonic() - started},
         provenance=provenance(request, model.info, {ROLE: (image.sha256, image.geometry)}),
         warnings=image.warnings,
@@ -52,7 +53,11 @@ def run(request: Request, cache: PackCache, progress: OnProgress | None, preview
 
 
 def degrade(
-    image: Image, model: DegraderModel, request: Request, progress: OnProgress | None = None
+    image: Image,
+    model: DegraderModel,
+    request: Request,
+    progress: OnProgress | None = None,
+    preview: OnPreview | None = None,
 ) -> NDArray[np.float32]:
     """Degraded slices (slices, rows, columns) in the image's units, in the memory of one batch.
 
@@ -67,23 +72,41 @@ def degrade(
     made = np.zeros((len(numbers), *image.array.shape[1:]), np.float32)
     clock = Clock(len(numbers), 1, settings.steps, progress)
     for chunk in chunks(list(range(len(numbers))), 1, request.batch):
-        images = sample_slices(image, [numbers[i] for i in chunk], model, request, clock)
-        made[chunk] = image.intensities(images)
+        chosen = [numbers[i] for i in chunk]
+
+        def show(first: Tensor, number: int = chosen[0]) -> None:
+            if preview is not None:
+                preview(number, Volume(image.intensities(first), image.geometry.part((number,))))
+
+        made[chunk] = image.intensities(sample_slices(image, chosen, model, request, clock, show))
     return made
 
 
-def sample_slices(image: Image, numbers: list[int], model: DegraderModel, request: Request, clock: Clock) -> Tensor:
-    """Padded low-quality slices (B, 1, H, W) in [-1, 1] and above; the slices' numbers seed the noise."""
+def sample_slices(
+    image: Image,
+    numbers: list[int],
+    model: DegraderModel,
+    request: Request,
+    clock: Clock,
+    show: Callable[[Tensor], None],
+) -> Tensor:
+    """Padded low-quality slices (B, 1, H, W) in [-1, 1] and above.
+
+    Args:
+        numbers: of the slices; they seed the noise.
+        show: called with the first of them, (1, 1, H, W), after every step.
+    """
     settings, network = request.settings, model.network
     assert isinstance(settings, DegradationSettings)
-    position = image.position(network.autoencoder.factor, model.device)
+    position = image.position(model.device)
+    clean = image.slices(numbers, model.device)
+    level = clean.new_full((len(clean),), settings.level)
 
     def step(state: Step) -> None:
         clock.step(len(state.x0))
+        show(network.degraded(state.x0[:1], clean[:1], level[:1]))
 
     with torch.no_grad():
-        clean = network.encode(image.slices(numbers, model.device))
-        level = clean.new_full((len(clean),), settings.level)
 
         def predict(z: Tensor, gamma: Tensor) -> Tensor:
             prediction: Tensor = network(z, gamma, clean, level, position)
@@ -92,4 +115,5 @@ def sample_slices(image: Image, numbers: list[int], model: DegraderModel, reques
         draw = SampleNoise([stream_seed(request.seed, n, 0) for n in numbers], clean.shape[1:], model.device)
         denoiser = Denoiser(predict, model.info.prediction)
         gammas = step_gammas(model.schedule, settings.steps)
-        return network.decode(sample(denoiser, draw(), gammas, draw, "ddim", 0.0, None, step))
+        residual = sample(denoiser, draw(), gammas, draw, "ddim", 0.0, None, step)
+        return network.degraded(residual, clean, level)

@@ -80,7 +80,7 @@ def enhance(
     # A slice without any signal stays empty.
     signal = [i for i, n in enumerate(numbers) if (image.array[n] > 0).any()]
     clock = Clock(len(signal), 1, 1, progress)
-    position = image.position(1, model.device)
+    position = image.position(model.device)
     levels = torch.tensor([[settings.level if kind == settings.kind else 0.0 for kind in network.kinds]])
     for chunk in chunks(signal, 1, request.batch):
         low = image.slices([numbers[i] for i in chunk], model.device)

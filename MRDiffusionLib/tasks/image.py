@@ -53,17 +53,12 @@ class Image:
         rows, columns = self.array.shape[1:]
         return F.pad(levels[:, None], (0, -columns % self.multiple, 0, -rows % self.multiple), mode="replicate")
 
-    def position(self, factor: int, device: torch.device) -> Tensor:
-        """Coordinates (1, 2, H / factor, W / factor) of the padded slices' pixels in the field of view as it was.
-
-        Args:
-            factor: pixels along a side of a latent's pixel.
-        """
+    def position(self, device: torch.device) -> Tensor:
+        """Coordinates (1, 2, H, W) of the padded slices' pixels in the field of view as it was."""
         rows, columns = self.array.shape[1:]
-        size = [-(-n // self.multiple) * self.multiple // factor for n in (rows, columns)]
         axes = [
-            (2 * torch.arange(m, device=device, dtype=torch.float32) + 1) * factor / n - 1
-            for m, n in zip(size, (rows, columns), strict=True)
+            (2 * torch.arange(-(-n // self.multiple) * self.multiple, device=device, dtype=torch.float32) + 1) / n - 1
+            for n in (rows, columns)
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 

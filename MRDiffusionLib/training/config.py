@@ -16,7 +16,7 @@ from .vdm import NoiseLevels
 
 TASKS = ("prior", "regression")
 PAIRED_TASKS = ("autoencoder", "synthesis", "translation")
-QUALITY_TASKS = ("quality-autoencoder", "degrader", "enhancer")
+QUALITY_TASKS = ("degrader", "enhancer")
 PREDICTIONS = ("v", "eps", "x0")
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -293,19 +293,17 @@ class PairedConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig(RunConfig):
-    """Training on pairs of high and low quality (`pairs.Pairs`): degrader, its autoencoder, enhancer.
+    """Training on pairs of high and low quality (`pairs.Pairs`): degrader, enhancer.
 
     Attributes:
-        task: 'quality-autoencoder'; 'degrader' (latent diffusion of the low-quality image, given a trained
-            autoencoder); 'enhancer' (the unrolled network from the low-quality image to the other).
+        task: 'degrader' (diffusion of the low-quality image, given the other); 'enhancer' (the unrolled network from
+            the low-quality image to the other).
         data: archive of pairs.
         train_subjects, validation_subjects: first and last number, inclusive; they must not overlap.
         kinds: of degradation, some of the archive's.
         start: checkpoint (.ckpt) of a run with the same network that gives the first weights; empty for none.
-        autoencoder: degrader: checkpoint (.ckpt) of its run.
         noise_levels: degrader.
         schedule: degrader: description for `diffusion.schedule_from_dict`.
-        kl_weight: autoencoder: of the Kullback-Leibler term.
         teachers: enhancer: checkpoints (.ckpt) of enhancers whose outputs are soft targets, by kind.
         distillation: enhancer: weight k of the soft targets, 0 to 1; 1 where the pair is misaligned.
     """
@@ -314,10 +312,8 @@ class QualityConfig(RunConfig):
     validation_subjects: tuple[int, int]
     kinds: tuple[str, ...]
     start: str = ""
-    autoencoder: str = ""
     noise_levels: NoiseLevels = field(default_factory=lambda: NoiseLevels(mean=0.0, std=2.5, uniform_share=0.2))
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear", "gamma_min": -12.0, "gamma_max": 6.0})
-    kl_weight: float = 1e-6
     teachers: dict[str, str] = field(default_factory=dict)
     distillation: float = 0.5
 
@@ -331,15 +327,11 @@ class QualityConfig(RunConfig):
             _check_choice("kinds", kind, KINDS)
         if self.task == "degrader" and len(self.kinds) != 1:
             raise SettingError(f"kinds = {shown(self.kinds)} are not one", "A degrader is of one kind")
-        if self.task == "degrader" and not is_checkpoint(self.autoencoder):
-            raise SettingError("autoencoder is missing", "Name the checkpoint of a run of the task quality-autoencoder")
         for source in (self.start, *self.teachers.values()):
             if source and not is_checkpoint(source):
                 raise SettingError(f"{shown(source)} is no checkpoint", "Name the best.ckpt of a run")
         if self.schedule.get("name") == "learned":
             raise SettingError("schedule = learned is not trained with this task", "Use linear, cosine or ddpm")
-        if not _is_number(self.kl_weight) or self.kl_weight < 0:
-            raise SettingError(f"kl_weight = {shown(self.kl_weight)} is not a number of 0 or more")
         if not _is_number(self.distillation) or not 0 <= self.distillation <= 1:
             raise SettingError(f"distillation = {shown(self.distillation)} is outside its range", "Give 0 to 1")
 

@@ -178,7 +178,7 @@ def _of_quality(checkpoint: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
         return {"task": "enhancement", "prediction": "x0", "network": network, "schedule": schedule}, weights
     if described.get("task") != "degrader":
         raise PackError(f"{checkpoint} is of the task {described.get('task')}", "Give a degrader's or an enhancer's")
-    network = {"kind": described["kind"], "autoencoder": described["autoencoder"], "denoiser": described["network"]}
+    network = {"kind": described["kind"], "denoiser": described["network"]}
     return {"task": "degradation", "prediction": "v", "network": network, "schedule": described["schedule"]}, weights
 
 

@@ -9,7 +9,6 @@ from .config import PairedConfig, QualityConfig, RunConfig, TrainingConfig, is_c
 from .degrader_job import DegraderJob
 from .enhancer_job import EnhancerJob
 from .job import Job
-from .quality_autoencoder_job import QualityAutoencoderJob
 from .slices_job import SlicesJob
 from .start import start_from_checkpoint, start_from_synthesis_pack
 from .synthesis_job import SynthesisJob
@@ -22,7 +21,6 @@ PAIRED: dict[str, Callable[[PairedConfig], Job]] = {
 }
 
 QUALITY: dict[str, Callable[[QualityConfig], Job]] = {
-    "quality-autoencoder": QualityAutoencoderJob,
     "degrader": DegraderJob,
     "enhancer": EnhancerJob,
 }

@@ -192,9 +192,8 @@ def tiny_degrader_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A degradation pack of the kind noise with random weights."""
     from MRDiffusionLib.networks.degrader import Degrader
 
-    autoencoder = {"channels": [8, 8], "latent_channels": 2, "num_res_blocks": 1, "norm_groups": 4}
-    network = Degrader(autoencoder, _FOLDED, gamma_min=-12.0, gamma_max=6.0)
-    described = {"kind": "noise", "autoencoder": autoencoder, "denoiser": _FOLDED}
+    network = Degrader(_FOLDED, gamma_min=-12.0, gamma_max=6.0)
+    described = {"kind": "noise", "denoiser": _FOLDED}
     return _random_pack(tmp_path_factory.mktemp("packs") / "tiny-degrader", "degradation", network, described)
 
 

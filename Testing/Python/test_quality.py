@@ -13,6 +13,7 @@ import torch
 from MRDiffusionLib import tasks
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
+from MRDiffusionLib.networks.degrader import NODES, Degrader
 from MRDiffusionLib.networks.enhancer import Enhancer, LevelEstimator, low_pass
 from MRDiffusionLib.networks.unet import coordinates
 from MRDiffusionLib.packs import read_info
@@ -133,6 +134,14 @@ def test_progress_counts_every_step(make, task):
     assert len(seen) == 3 * (3 if task == "degradation" else 1)
 
 
+def test_previews_become_the_result(make):
+    seen: list[tuple[int, Volume]] = []
+    request = replace(make("degradation"), batch=2, slices=(1, 2))
+    made = tasks.run(request, preview=lambda number, image: seen.append((number, image))).volumes["result"]
+    assert [number for number, _ in seen] == [1, 1, 1]
+    assert np.array_equal(seen[-1][1].array[0], made.array[0]) and seen[-1][1].geometry == made.geometry.part((0,))
+
+
 # What is refused, and what is told.
 
 
@@ -185,13 +194,29 @@ def test_padded_slices_know_their_place(make, tiny_degrader_pack: Path):
     request = make("degradation", (1, 33, 40))
     image = read_image(request.inputs["image"], read_info(tiny_degrader_pack))
     padded = image.slices([0], torch.device("cpu"))
-    assert padded.shape == (1, 1, 40, 40)
+    assert padded.shape == (1, 1, 36, 40)
     np.testing.assert_allclose(image.intensities(padded)[0], image.array[0], rtol=1e-5, atol=1e-4)
-    position = image.position(1, torch.device("cpu"))
+    position = image.position(torch.device("cpu"))
     assert torch.allclose(position[0, :, :33], coordinates((33, 40)), atol=1e-6)
-    # A latent's pixel lies in the middle of those that it stands for.
-    halved = image.position(2, torch.device("cpu"))[0]
-    assert torch.allclose(halved, torch.nn.functional.avg_pool2d(position[0], 2), atol=1e-6)
+
+
+def test_residuals_have_deviation_one_at_every_level(tiny_degrader_pack: Path):
+    """Of pairs whose noise is that of the level, and `degraded` is the inverse of `residual`."""
+    network = Degrader(read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    generator = torch.Generator().manual_seed(0)
+    level = (torch.arange(400) + 0.5) / 400
+    clean = 2 * torch.rand((400, 1, 16, 16), generator=generator) - 1
+    low = clean + (0.01 + 0.2 * level)[:, None, None, None] * torch.randn(clean.shape, generator=generator)
+    network.set_deviations(level, (low - clean).square().mean((1, 2, 3)))
+    residual = network.residual(low, clean, level)
+    for part in range(NODES):
+        assert residual[part * 40 : part * 40 + 40].std() == pytest.approx(1.0, abs=0.15), part
+    assert torch.allclose(network.degraded(residual, clean, level), low, atol=1e-6)
+    assert torch.equal(network._deviation(torch.tensor([0.05, 0.95]))[:, 0, 0, 0], network.deviations[[0, -1]])
+    halfway = network._deviation(torch.tensor([0.1]))[0, 0, 0, 0]
+    assert torch.allclose(halfway, network.deviations[:2].mean())
+    network.set_deviations(torch.tensor([0.0, 0.25]), torch.tensor([1.0, 9.0]))
+    assert network.deviations.tolist() == [1, 2, 3, 3, 3, 3, 3, 3, 3, 3], "what lies between, and no more beyond"
 
 
 @pytest.mark.parametrize("size", [(32, 24), (33, 40)])

@@ -12,7 +12,7 @@ import torch
 
 from MRDiffusionLib import tasks
 from MRDiffusionLib.cli.main import main as command_line
-from MRDiffusionLib.errors import InputError, PackError, SettingError
+from MRDiffusionLib.errors import InputError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, write_volume
 from MRDiffusionLib.networks.enhancer import Enhancer
 from MRDiffusionLib.packs.weights import load_degrader, load_enhancer
@@ -40,7 +40,6 @@ from MRDiffusionLib.training.share import Share
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "MRDiffusionLib" / "training" / "configs"
 UNET = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4}
-AUTOENCODER = {"channels": [8, 8], "latent_channels": 2, "num_res_blocks": 1, "norm_groups": 4}
 ENHANCER = {"iterations": 2, "unet": UNET, "estimator": [4, 8]}
 
 
@@ -75,7 +74,7 @@ def make(archive: Path):
             "validation_subjects": [5, 6],
             "kinds": ["noise"] if task == "degrader" else ["noise", "blur"],
             "phases": [{"steps": 4, "batch": 4, "crop": 16}],
-            "network": {"quality-autoencoder": AUTOENCODER, "degrader": UNET, "enhancer": ENHANCER}[task],
+            "network": {"degrader": UNET, "enhancer": ENHANCER}[task],
             "precision": "32-true",
             "warmup_steps": 1,
             "validate_every": 4,
@@ -92,11 +91,6 @@ def make(archive: Path):
 
 def run(config: QualityConfig, out: Path, **more: object) -> Path:
     return train(config, out, accelerator="cpu", log=lambda line: None, **more)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def autoencoder(make, tmp_path: Path) -> str:
-    return str(run(make("quality-autoencoder"), tmp_path / "autoencoder") / "best.ckpt")
 
 
 # Pairs.
@@ -183,9 +177,7 @@ def test_levels_stand_at_their_kind():
 # Configurations.
 
 
-@pytest.mark.parametrize(
-    "name", ["brain-quality-autoencoder", "brain-degrade-noise", "brain-degrade-blur", "brain-enhance"]
-)
+@pytest.mark.parametrize("name", ["brain-degrade-noise", "brain-degrade-blur", "brain-enhance"])
 def test_shipped_configurations_are_in_order(name: str):
     config = read_config(CONFIGS / f"{name}.json")
     assert isinstance(config, QualityConfig) and config.name == name
@@ -202,10 +194,8 @@ def test_shipped_configurations_are_in_order(name: str):
         ("enhancer", {"teachers": {"noise": "brain-enhance"}}, "no checkpoint"),
         ("enhancer", {"teachers": {"noise": 3}}, "teachers"),
         ("enhancer", {"train_subjects": [1, 5]}, "overlap"),
-        ("degrader", {"kinds": ["noise", "blur"], "autoencoder": "a.ckpt"}, "kinds"),
-        ("degrader", {}, "autoencoder"),
-        ("degrader", {"autoencoder": "a.ckpt", "schedule": {"name": "learned"}}, "learned"),
-        ("quality-autoencoder", {"kl_weight": -1}, "kl_weight"),
+        ("degrader", {"kinds": ["noise", "blur"]}, "kinds"),
+        ("degrader", {"schedule": {"name": "learned"}}, "learned"),
     ],
 )
 def test_other_settings_are_refused(make, task: str, change: dict[str, object], message: str):
@@ -213,7 +203,7 @@ def test_other_settings_are_refused(make, task: str, change: dict[str, object], 
         make(task, **change)
 
 
-@pytest.mark.parametrize(("task", "crop"), [("quality-autoencoder", 15), ("enhancer", 18), ("enhancer", 64)])
+@pytest.mark.parametrize(("task", "crop"), [("degrader", 18), ("enhancer", 18), ("enhancer", 64)])
 def test_crops_that_do_not_fit_are_refused(make, task: str, crop: int):
     with pytest.raises(SettingError, match=f"crop = {crop}"):
         make_job(make(task, phases=[{"steps": 1, "batch": 1, "crop": crop}]))
@@ -255,38 +245,27 @@ def export(config: QualityConfig, folder: Path, out: Path) -> Path:
     ).folder
 
 
-@pytest.mark.parametrize("task", ["quality-autoencoder", "degrader", "enhancer"])
-def test_training_in_bfloat16(make, autoencoder: str, tmp_path: Path, task: str):
+@pytest.mark.parametrize("task", ["degrader", "enhancer"])
+def test_training_in_bfloat16(make, tmp_path: Path, task: str):
     """The default; CPUs have operations of their own for it."""
-    given = {"autoencoder": autoencoder} if task == "degrader" else {}
-    out = run(make(task, precision="bf16-mixed", **given), tmp_path / "run")
+    out = run(make(task, precision="bf16-mixed"), tmp_path / "run")
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     totals = [line["validation"]["total"] for line in lines if "validation" in line]
     assert totals and np.isfinite(totals).all() and (out / "best.ckpt").exists()
 
 
-def test_a_degrader_is_trained_exported_and_run(make, autoencoder: str, tmp_path: Path, volume: Path):
-    config = make("degrader", autoencoder=autoencoder)
+def test_a_degrader_is_trained_exported_and_run(make, tmp_path: Path, volume: Path):
+    config = make("degrader")
     folder = run(config, tmp_path / "run")
     pack = export(config, folder, tmp_path / "pack")
     trained = torch.load(folder / "best.ckpt", weights_only=True)["ema"]
     network, _ = load_degrader(tasks.models.find_pack(str(pack)))
     for name, value in network.state_dict().items():
         assert torch.allclose(value, trained[f"module.{name}"], atol=1e-2), name
-    assert not torch.equal(network.autoencoder.std, torch.ones(2))
+    assert (network.deviations.diff() >= 0).all() and network.deviations[0] < network.deviations[-1], "more noise"
     request = Request("degradation", str(pack), {"image": str(volume)}, DegradationSettings(level=0.5, steps=2))
     result = tasks.run(request)
     assert result.volumes["result"].array.shape == (2, 27, 30) and np.isfinite(result.volumes["result"].array).all()
-
-
-def test_the_autoencoder_stays_as_it_was(make, autoencoder: str, tmp_path: Path):
-    before = torch.load(autoencoder, weights_only=True)["ema"]
-    folder = run(make("degrader", autoencoder=autoencoder), tmp_path / "run")
-    after = torch.load(folder / "last.ckpt", weights_only=True)["model"]
-    for name, value in before.items():
-        own = name.removeprefix("module.")
-        if name.startswith("module.kl."):
-            assert torch.equal(value, after[f"autoencoder.{own}"])
 
 
 def test_an_enhancer_is_trained_exported_and_run(make, tmp_path: Path, volume: Path):
@@ -299,9 +278,9 @@ def test_an_enhancer_is_trained_exported_and_run(make, tmp_path: Path, volume: P
     assert code == 0 and out.exists()
 
 
-@pytest.mark.parametrize("task", ["quality-autoencoder", "degrader", "enhancer"])
-def test_a_run_that_was_stopped_goes_on_bit_by_bit(make, autoencoder: str, tmp_path: Path, task: str):
-    config = make(task, **({"autoencoder": autoencoder} if task == "degrader" else {}))
+@pytest.mark.parametrize("task", ["degrader", "enhancer"])
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(make, tmp_path: Path, task: str):
+    config = make(task)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(config, whole)
     run(config, parts, stop_after=2)
@@ -351,11 +330,10 @@ def test_a_teacher_of_another_kind_is_refused(make, tmp_path: Path):
         make_job(make("enhancer", teachers={"blur": str(teacher)}))
 
 
-def test_a_checkpoint_of_another_task_is_refused(make, autoencoder: str, tmp_path: Path):
-    with pytest.raises(InputError, match="is of the task quality-autoencoder"):
-        make_job(make("enhancer", teachers={"noise": autoencoder}))
-    with pytest.raises(PackError, match="is of the task quality-autoencoder"):
-        export(make("enhancer"), Path(autoencoder).parent, tmp_path / "pack")
+def test_a_checkpoint_of_another_task_is_refused(make, tmp_path: Path):
+    other = run(make("degrader"), tmp_path / "run")
+    with pytest.raises(InputError, match="is of the task degrader"):
+        make_job(make("enhancer", teachers={"noise": str(other / "best.ckpt")}))
 
 
 def test_enhancement_settings_know_their_task(volume: Path, tmp_path: Path):
