@@ -113,6 +113,16 @@ class MRDiffusionTest(ScriptedLoadableModuleTest):
 
         self_test.result_node(self)
 
+    def test_rehearsal(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.rehearsal(self)
+
+    def test_stopped(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.stopped(self)
+
     def test_run(self):
         from MRDiffusionPanel import self_test
 

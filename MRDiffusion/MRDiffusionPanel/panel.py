@@ -175,7 +175,7 @@ class Panel(VTKObservationMixin):
 
     def enter(self) -> None:
         """The person comes to the panel: packs and libraries may have changed, and an input is suggested."""
-        self._missing = self.installation.enter()
+        self._missing = [] if self.logic.worker.rehearsal else self.installation.enter()
         self._installed = self._list_packs()
         self._follow_parameter_node()
         self.section.suggest(self.parameters, slicer.mrmlScene)
@@ -389,8 +389,12 @@ class Panel(VTKObservationMixin):
             lines.append(_("Not ready: {problem}").format(problem=problem))
         elif not lines and chosen is not None:
             lines.append(_("Ready: {summary}").format(summary=chosen.summary()))
-        if not problem and chosen is not None and self.estimates.text(chosen):
-            lines.append(_("Apply takes {time}.").format(time=self.estimates.text(chosen)))
+        if not problem and chosen is not None:
+            known = self.estimates.text(chosen)
+            if known:
+                lines.append(_("Apply takes {time}.").format(time=known))
+            elif not self.logic.message:
+                lines.append(_("A preview tells how long Apply will take."))
         return "\n".join(lines)
 
     def _missing_text(self) -> str:

@@ -1,9 +1,14 @@
-"""The cases of the module's self-test; each runs in Slicer and in the test host, on an empty scene."""
+"""The cases of the module's self-test; each runs in Slicer and in the test host, on an empty scene.
+
+Those of a rehearsal need no PyTorch and take seconds; `run`, `preview` and `synthesis` compute with the models.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +78,46 @@ def result_node(case: Any) -> None:
     case.assertEqual(nodes.provenance_of(result), {"seed": 7})
 
 
+def rehearsal(case: Any) -> None:
+    """Each task runs on its sample, with everything but its network: preview, result, marks, what stays in a scene."""
+    case.delayDisplay("Rehearse each task")
+    panel = _panel()
+    with _rehearsing(panel):
+        for task, button in panel.taskButtons.items():
+            button.click()
+            if not any(pack.task == task for pack in list_packs()):
+                continue
+            panel.ui.sampleButton.click()
+            steps = panel.section.parameter("steps")
+            if hasattr(panel.parameters, steps):
+                setattr(panel.parameters, steps, 2)
+            _preview(case, panel)
+            result = _run(case, panel)
+            provenance = nodes.provenance_of(result)
+            case.assertTrue(provenance["rehearsal"])
+            case.assertEqual(provenance["request"]["task"], task)
+        _saved_and_loaded(case, result.GetName(), provenance)
+
+
+def stopped(case: Any) -> None:
+    """Cancel ends a run, a closed scene too, and the panel is ready for the next."""
+    case.delayDisplay("Stop a rehearsal")
+    panel = _panel()
+    with _rehearsing(panel):
+        panel.ui.sampleButton.click()
+        panel.parameters.steps = 1000
+        for stop in (panel.ui.cancelButton.click, lambda: slicer.mrmlScene.Clear(0)):
+            panel.ui.applyButton.click()
+            case.assertTrue(panel.logic.busy, panel.ui.stateText.text)
+            stop()
+            _wait(panel)
+            case.assertEqual(panel.logic.state, State.IDLE, panel.ui.stateText.text)
+            case.assertEqual(panel.logic.results, {})
+        panel.ui.sampleButton.click()
+        panel.parameters.steps = 1
+        _run(case, panel)
+
+
 def run(case: Any) -> None:
     """The sample becomes a marked volume with the target matrix, in a view's reach."""
     panel = _with_sample(case, "Super-resolve the sample in one step")
@@ -93,14 +138,7 @@ def preview(case: Any) -> None:
     if panel is None:
         return
     panel.parameters.steps = 1
-    panel.ui.previewButton.click()
-    _wait(panel)
-    case.assertEqual(panel.logic.state, State.DONE, panel.ui.stateText.text)
-    node = panel.logic.results["preview"]
-    case.assertIn("SYNTHETIC preview of slice", node.GetName())
-    case.assertEqual(slicer.util.arrayFromVolume(node).shape[0], 1)
-    panel.ui.previewButton.click()
-    case.assertIsNone(node.GetScene())
+    _preview(case, panel)
 
 
 def tasks(case: Any) -> None:
@@ -134,6 +172,41 @@ def synthesis(case: Any) -> None:
 def _cardiac() -> bool:
     """Whether there is a model of the sample's sequences."""
     return any(pack.task == "synthesis" and {"bSSFP", "T2", "LGE"} <= set(pack.roles) for pack in list_packs())
+
+
+@contextlib.contextmanager
+def _rehearsing(panel: Panel) -> Iterator[None]:
+    """The panel with a worker that needs no PyTorch."""
+    panel.logic.worker.rehearsal = True
+    panel.enter()
+    try:
+        yield
+    finally:
+        panel.logic.worker.rehearsal = False
+        panel.enter()
+
+
+def _preview(case: Any, panel: Panel) -> None:
+    """Press Preview, look at the slice, and let go."""
+    panel.ui.previewButton.click()
+    _wait(panel)
+    case.assertEqual(panel.logic.state, State.DONE, panel.ui.stateText.text)
+    node = panel.logic.results["preview"]
+    case.assertIn("SYNTHETIC preview of slice", node.GetName())
+    case.assertEqual(slicer.util.arrayFromVolume(node).shape[0], 1)
+    panel.ui.previewButton.click()
+    case.assertIsNone(node.GetScene())
+
+
+def _saved_and_loaded(case: Any, name: str, provenance: dict[str, Any]) -> None:
+    """What a result says of itself is in the file of the scene."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "scene.mrml")
+        case.assertTrue(slicer.util.saveScene(path))
+        slicer.util.loadScene(path, {"clear": True})
+    loaded = slicer.util.getNode(name)
+    case.assertTrue(nodes.is_synthetic(loaded))
+    case.assertEqual(nodes.provenance_of(loaded), provenance)
 
 
 def _run(case: Any, panel: Panel) -> Any:

@@ -39,11 +39,15 @@ class WorkerProcess:
     Args:
         command: what to start; by default `python -m MRDiffusionLib worker` with Slicer's Python, and from there over
             ssh where the person has chosen another computer.
+
+    Attributes:
+        rehearsal: whether the next message goes to a worker that needs no PyTorch, as it computes nothing.
     """
 
     def __init__(self, command: Sequence[str] | None = None, grace_ms: int = GRACE_MS) -> None:
         self.message, self.ended = Signal(), Signal()
         self._command = command
+        self.rehearsal = False
         self._process: Any = None
         self._started: list[str] = []
         self._past_process: Any = None
@@ -56,7 +60,7 @@ class WorkerProcess:
 
     def send(self, message: dict[str, Any]) -> None:
         if message["type"] != "cancel" and self._process is not None and self._started != self._wanted():
-            self.close()  # another computer was chosen
+            self.close()  # another computer was chosen, or a rehearsal
         if self._process is None and not self._start():
             return
         self._process.write(protocol.encode(message))
@@ -87,7 +91,10 @@ class WorkerProcess:
             process.waitForFinished(KILLED_MS)
 
     def _wanted(self) -> list[str]:
-        return list(self._command or [*protocol.worker_command(python_executable()), *remembered.other_computer()])
+        own = protocol.worker_command(python_executable())
+        if self.rehearsal:
+            return [*own, "--rehearsal"]
+        return list(self._command or [*own, *remembered.other_computer()])
 
     def _start(self) -> bool:
         command = self._started = self._wanted()

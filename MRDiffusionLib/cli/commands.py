@@ -32,6 +32,7 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser = add("worker", worker, "serve requests on standard input and output (the 3D Slicer panel starts this)")
     _add_other_computer(parser)
     parser.add_argument("--stream", action="store_true", help="volumes come and go with the messages")
+    parser.add_argument("--rehearsal", action="store_true", help="compute nothing: for self-tests without PyTorch")
 
     parser = add("check", check, "what this Python can compute with, and what to do where something is wrong")
     _add_other_computer(parser)
@@ -104,9 +105,11 @@ def worker(options: argparse.Namespace) -> None:
         from ..worker import remote
 
         remote.main(options.ssh, options.python)
+    from ..worker.backend import TorchBackend
+    from ..worker.rehearsal import Rehearsal
     from ..worker.server import main
 
-    main(streamed=options.stream)
+    main(Rehearsal if options.rehearsal else TorchBackend, streamed=options.stream)
 
 
 def check(options: argparse.Namespace) -> None:

@@ -193,7 +193,9 @@ def test_reasons_are_said_in_words(panel: Any, scene: Any) -> None:
 
 def test_ready_says_what_would_happen(panel: Any) -> None:
     select_roles(panel, bSSFP=heart(), T2=heart("t2"))
-    assert panel.ui.stateText.text == "Ready: LGE is made from bSSFP and T2: 3 slices of 16 x 16"
+    ready, hint = panel.ui.stateText.text.splitlines()
+    assert ready == "Ready: LGE is made from bSSFP and T2: 3 slices of 16 x 16"
+    assert hint == "A preview tells how long Apply will take."
 
 
 # What a person should know.

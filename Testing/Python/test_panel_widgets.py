@@ -62,7 +62,7 @@ def test_apply_is_grey_with_its_reason_shown(panel: Any, reason: str) -> None:
 def test_ready_says_what_would_happen(panel: Any) -> None:
     select(panel, add_volume())
     assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled
-    assert panel.ui.stateText.text == "Ready: 3 slices of 8 x 8 become 16 x 16"
+    assert panel.ui.stateText.text.startswith("Ready: 3 slices of 8 x 8 become 16 x 16\n")
 
 
 def test_target_matrix_must_be_the_packs(panel: Any) -> None:

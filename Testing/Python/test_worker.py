@@ -454,6 +454,35 @@ def test_the_protocol_and_the_client_load_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_rehearsal_needs_no_torch_and_says_that_it_is_one(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'monai', 'safetensors'): sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from MRDiffusionLib.imaging import Geometry, Volume, write_volume\n"
+        "from MRDiffusionLib.request import Request\n"
+        "from MRDiffusionLib.settings import SuperResolutionSettings\n"
+        "from MRDiffusionLib.worker.rehearsal import Rehearsal\n"
+        "oblique = Geometry((9, 8, 4), (1., 2., 3.), (4., 5., 6.), (.6, 0., .8, 0., 1., 0., -.8, 0., .6))\n"
+        "given = Volume(np.arange(288, dtype=np.float32).reshape(4, 8, 9), oblique)\n"
+        "write_volume(given, sys.argv[1])\n"
+        "settings = SuperResolutionSettings(matrix=(16, 18), steps=2, samples=2)\n"
+        "inputs, told = {'low_resolution': sys.argv[1]}, []\n"
+        "request = Request('superresolution', 'p', inputs, settings, slices=(1, 2))\n"
+        "result = Rehearsal().run(request, told.append, None)\n"
+        "made = result.volumes['result']\n"
+        "wanted = oblique.part((1, 2)).refined((16, 18))\n"
+        "assert len(told) == 4 and made.array.shape == (2, 16, 18)\n"
+        "np.testing.assert_allclose(made.geometry.affine(), wanted.affine(), atol=1e-6)\n"
+        "assert (made.array[:, ::2, ::2] == given.array[1:3]).all(), made.array\n"
+        "assert not result.volumes['standard_deviation'].array.any()\n"
+        "assert result.provenance['rehearsal'] and 'no model' in result.warnings[0]\n"
+    )
+    volume = str(tmp_path / "volume.nrrd")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    subprocess.run([sys.executable, "-c", code, volume], check=True, env=environment)
+
+
 def test_the_workers_environment_finds_the_package_and_drops_other_itk_plugins(tmp_path: Path) -> None:
     environment = protocol.worker_environment(
         {"PATH": os.environ["PATH"], "ITK_AUTOLOAD_PATH": "/x", "SITK_AUTOLOAD_PATH": "/y", "PYTHONPATH": "/z"}
