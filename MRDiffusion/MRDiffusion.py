@@ -118,6 +118,11 @@ class MRDiffusionTest(ScriptedLoadableModuleTest):
 
         self_test.rehearsal(self)
 
+    def test_saved(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.saved(self)
+
     def test_stopped(self):
         from MRDiffusionPanel import self_test
 

@@ -79,7 +79,7 @@ def result_node(case: Any) -> None:
 
 
 def rehearsal(case: Any) -> None:
-    """Each task runs on its sample, with everything but its network: preview, result, marks, what stays in a scene."""
+    """Each task runs on its sample, with everything but its network: preview, result, marks."""
     case.delayDisplay("Rehearse each task")
     panel = _panel()
     with _rehearsing(panel):
@@ -96,7 +96,23 @@ def rehearsal(case: Any) -> None:
             provenance = nodes.provenance_of(result)
             case.assertTrue(provenance["rehearsal"])
             case.assertEqual(provenance["request"]["task"], task)
-        _saved_and_loaded(case, result.GetName(), provenance)
+
+
+def saved(case: Any) -> None:
+    """What a result says of itself is in the file of the scene."""
+    case.delayDisplay("Save and load a rehearsed result")
+    panel = _panel()
+    with _rehearsing(panel), tempfile.TemporaryDirectory() as folder:
+        panel.ui.sampleButton.click()
+        panel.parameters.steps = 1
+        result = _run(case, panel)
+        name, provenance = result.GetName(), nodes.provenance_of(result)
+        path = str(Path(folder) / "scene.mrml")
+        case.assertTrue(slicer.util.saveScene(path))
+        slicer.util.loadScene(path, {"clear": True})
+    loaded = slicer.util.getNode(name)
+    case.assertTrue(nodes.is_synthetic(loaded))
+    case.assertEqual(nodes.provenance_of(loaded), provenance)
 
 
 def stopped(case: Any) -> None:
@@ -196,17 +212,6 @@ def _preview(case: Any, panel: Panel) -> None:
     case.assertEqual(slicer.util.arrayFromVolume(node).shape[0], 1)
     panel.ui.previewButton.click()
     case.assertIsNone(node.GetScene())
-
-
-def _saved_and_loaded(case: Any, name: str, provenance: dict[str, Any]) -> None:
-    """What a result says of itself is in the file of the scene."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "scene.mrml")
-        case.assertTrue(slicer.util.saveScene(path))
-        slicer.util.loadScene(path, {"clear": True})
-    loaded = slicer.util.getNode(name)
-    case.assertTrue(nodes.is_synthetic(loaded))
-    case.assertEqual(nodes.provenance_of(loaded), provenance)
 
 
 def _run(case: Any, panel: Panel) -> Any:

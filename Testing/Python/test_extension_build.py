@@ -79,4 +79,4 @@ def test_self_test_passes_from_the_installed_tree(installed: Path, tiny_pack: Pa
     # First on the path, or an editable installation of the library would be tested instead.
     variables = {"PYTHONPATH": str(installed), "MRDIFFUSION_PACKS": str(tiny_pack.parent)}
     printed = execute(sys.executable, script, installed / "MRDiffusion.py", **variables)
-    assert "8 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed
+    assert "9 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed
