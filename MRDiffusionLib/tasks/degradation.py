@@ -30,6 +30,9 @@ from .slicewise import Clock, chunks, resolved
 if TYPE_CHECKING:
     from . import OnPreview, OnProgress
 
+SAMPLER = "dpmpp_2m"
+"""Of second order: in 20 steps DDIM would lose 11 % of the deviation of white noise (docs/decisions.md)."""
+
 
 def run(request: Request, cache: PackCache, progress: OnProgress | None, preview: OnPreview | None) -> Result:
     """Run a degradation request; see `tasks.run`."""
@@ -115,5 +118,5 @@ def sample_slices(
         draw = SampleNoise([stream_seed(request.seed, n, 0) for n in numbers], clean.shape[1:], model.device)
         denoiser = Denoiser(predict, model.info.prediction)
         gammas = step_gammas(model.schedule, settings.steps)
-        residual = sample(denoiser, draw(), gammas, draw, "ddim", 0.0, None, step)
+        residual = sample(denoiser, draw(), gammas, draw, SAMPLER, 0.0, None, step)
         return network.degraded(residual, clean, level)

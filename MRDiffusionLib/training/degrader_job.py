@@ -99,7 +99,7 @@ class DegraderJob:
             return v.float()
 
         with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
-            made = sample(Denoiser(network, "v"), draw(), step_gammas(self.schedule, steps), draw, "ddim", eta=0.0)
+            made = sample(Denoiser(network, "v"), draw(), step_gammas(self.schedule, steps), draw, "dpmpp_2m", eta=0.0)
         images = average.degraded(made, clean, level)
         save_tiles([from_levels(shown.high), from_levels(shown.low), images[:, 0]], path)
 

@@ -354,6 +354,21 @@ def test_a_perfect_denoiser_ends_at_its_image(method):
     torch.testing.assert_close(result, image, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("std", [0.3, 1.0])
+def test_twenty_steps_keep_white_noise_in_second_order_alone(std: float):
+    """The degrader's schedule and steps: what decides its sampler (docs/decisions.md)."""
+
+    def network(z: Tensor, gamma: Tensor) -> Tensor:
+        a, s = alpha(gamma), sigma(gamma)
+        return a * s * (1 - std**2) / (a * a * std**2 + s * s) * z
+
+    z = torch.randn((1, 1, 256, 256), generator=torch.Generator().manual_seed(0))
+    gammas = step_gammas(LinearSchedule(-12.0, 6.0), 20)
+    made = {name: sample(Denoiser(network, "v"), z, gammas, lambda: z, name, 0.0) for name in ("ddim", "dpmpp_2m")}
+    assert made["dpmpp_2m"].std() / std == pytest.approx(1.01, abs=0.01)
+    assert made["ddim"].std() / std == pytest.approx(0.89, abs=0.01)
+
+
 def test_deterministic_samplers_draw_nothing():
     def draw() -> Tensor:
         raise AssertionError("noise was drawn")

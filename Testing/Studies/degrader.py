@@ -46,6 +46,7 @@ AIR = 0.05
 FLOOR = 1e-4
 """Rings of k-space with less power than this share of the whole image's mean power say nothing in dB."""
 
+SPECTRA = ("spectrum", "acquired_spectrum")
 Floats = NDArray[np.float32]
 
 
@@ -56,7 +57,8 @@ class Scores:
     Attributes:
         ssim, acquired_ssim: of the degrader's and of the acquired images to the clean ones.
         deviation: standard deviation of what was added within the head, the degrader's over the acquired one.
-        spectrum_db: largest difference of the radial power spectra, degrader less acquired, absolute.
+        spectrum, acquired_spectrum: power over the acquired one's, dB by ring up to 0.5 cycles a pixel, of the degrader
+            and of a second acquisition; NaN where there is next to no power.
         shift: length of the shift against the clean image, pixels.
         seeds, acquired_seeds: correlation of what two seeds add within the head.
     """
@@ -64,7 +66,8 @@ class Scores:
     ssim: float
     acquired_ssim: float
     deviation: float
-    spectrum_db: float
+    spectrum: tuple[float, ...]
+    acquired_spectrum: tuple[float, ...]
     shift: float
     seeds: float
     acquired_seeds: float
@@ -101,18 +104,29 @@ def compare(clean: Floats, real: tuple[Floats, Floats], synthetic: tuple[Floats,
     inside = clean > AIR
     added = [image - clean for image in (*real, *synthetic)]
     shifts = [phase_cross_correlation(a, b, upsample_factor=50)[0] for a, b in zip(clean, synthetic[0])]
-    of_real, of_synthetic = (radial_power_spectrum(stack[0]) for stack in (real, synthetic))
-    counts = of_real.power > FLOOR * of_real.power.mean()
-    ratio = 10 * np.log10(of_synthetic.power[counts] / of_real.power[counts])
     return Scores(
         ssim=float(ssim(clean, synthetic[0], 1.0)),
         acquired_ssim=float(ssim(clean, real[0], 1.0)),
         deviation=float(added[2][inside].std() / added[0][inside].std()),
-        spectrum_db=float(np.abs(ratio).max()),
+        spectrum=decibels(synthetic[0], real[0]),
+        acquired_spectrum=decibels(real[1], real[0]),
         shift=float(np.mean([np.hypot(*shift) for shift in shifts])),
         seeds=float(np.corrcoef(added[2][inside], added[3][inside])[0, 1]),
         acquired_seeds=float(np.corrcoef(added[0][inside], added[1][inside])[0, 1]),
     )
+
+
+def decibels(images: Floats, reference: Floats) -> tuple[float, ...]:
+    """Of the power of images over the reference's, by ring; NaN where that has next to none."""
+    one, other = radial_power_spectrum(images), radial_power_spectrum(reference)
+    ratio = 10 * np.log10(one.power / np.maximum(other.power, 1e-30))
+    ratio[other.power < FLOOR * other.power.mean()] = np.nan
+    return tuple(round(float(value), 3) for value in ratio[other.frequency <= 0.5])
+
+
+def largest(spectra: list[tuple[float, ...]]) -> float:
+    """The largest difference of a ring, after the mean over subjects; rings that not all have are left out."""
+    return float(np.nanmax(np.abs(np.mean(spectra, axis=0))))
 
 
 def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
@@ -123,17 +137,19 @@ def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
         "SSIM to the clean image",
         "acquired",
         "deviation / acquired",
-        "spectrum, largest difference (dB)",
         "shift (pixels)",
         "correlation of seeds",
         "acquired",
+        "spectrum, largest difference (dB)",
+        "of two acquisitions",
     ]
     lines = [f"## {kind}", "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    names = ("ssim", "acquired_ssim", "deviation", "spectrum_db", "shift", "seeds", "acquired_seeds")
+    names = ("ssim", "acquired_ssim", "deviation", "shift", "seeds", "acquired_seeds")
     for level, subjects in scores.items():
         means = {name: np.array([getattr(each, name) for each in subjects]) for name in names}
         what = f"{snr_ratio(level):.2f}" if kind == "noise" else f"{acceleration(level):.2f}"
         cells = [f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" for values in means.values()]
+        cells += [f"{largest([getattr(each, name) for each in subjects]):.2f}" for name in SPECTRA]
         lines.append(f"| {level:g} | {what} | {' | '.join(cells)} |")
     return [*lines, ""]
 
