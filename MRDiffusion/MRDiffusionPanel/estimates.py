@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Protocol
 
 from . import grids
+from .installation import remembered
 from .parameters import Parameters
 from .text import _
 
@@ -23,7 +25,7 @@ class Store(Protocol):
 
 
 class Estimates:
-    """Figures of finished runs, kept for each pack and device.
+    """Figures of finished runs, kept for each pack, device and computer.
 
     The run with the most images counts: of a short one, most of the time goes into what is done once. Until there is a
     run, a preview tells the order of magnitude.
@@ -57,7 +59,8 @@ class Estimates:
         parts = [_duration(known["seconds"] * _images(chosen, slices) / known["images"])]
         if known.get("memory_mb"):
             parts.append(_("{gigabytes:.1f} GB").format(gigabytes=known["memory_mb"] / 1000))
-        return _("about {what} on this machine").format(what=_(" and ").join(parts))
+        where = remembered.recall(remembered.COMPUTER) or _("this machine")
+        return _("about {what} on {where}").format(what=_(" and ").join(parts), where=where)
 
     def _known(self, chosen: Parameters) -> dict[str, Any]:
         try:
@@ -74,7 +77,8 @@ def _images(chosen: Parameters, slices: int) -> int:
 
 def _key(chosen: Parameters) -> str:
     weights = chosen.pack.weights_sha256[:12] if chosen.pack is not None else ""
-    return f"{PREFIX}{chosen.pack_name}-{weights}-{chosen.device}".replace(":", "_")
+    names = [chosen.pack_name, weights, chosen.device, remembered.recall(remembered.COMPUTER)]
+    return PREFIX + re.sub("[^A-Za-z0-9.-]", "_", "-".join(filter(None, names)))
 
 
 def _duration(seconds: float) -> str:

@@ -341,6 +341,8 @@ class Panel(VTKObservationMixin):
         with_pack = {pack.task for pack in self._installed}
         for task, button in self.taskButtons.items():
             button.checked = task == chosen
+            # In a dark style a pressed button looks much as the others.
+            button.styleSheet = "font-weight: bold" if button.checked else ""
             button.visible = task in with_pack or task == chosen or not with_pack
             for form in self._forms[task]:
                 form.widget.visible = task == chosen

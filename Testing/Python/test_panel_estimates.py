@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import slicer
 from MRDiffusionPanel.estimates import Estimates
+from MRDiffusionPanel.installation import remembered
 from panel_support import add_volume, run, select, wait_for
 
 pytest_plugins = ["panel_fixtures"]
@@ -51,6 +52,19 @@ def test_the_longest_run_counts(chosen: Any) -> None:
     assert "about 12 s" in estimates.text(chosen)
     estimates.learn(chosen, 3, {"seconds": 6.0})  # the machine has become faster
     assert "about 6 s" in estimates.text(chosen)
+
+
+def test_another_computer_has_figures_of_its_own(chosen: Any) -> None:
+    estimates = Estimates(Store())
+    estimates.learn(chosen, 3, {"seconds": 12.0})
+    remembered.keep(remembered.COMPUTER, "ssh://me@there:2222")
+    try:
+        assert estimates.text(chosen) == ""
+        estimates.learn(chosen, 3, {"seconds": 2.0})
+        assert estimates.text(chosen) == "about 2 s on ssh://me@there:2222"
+    finally:
+        remembered.keep(remembered.COMPUTER, "")
+    assert estimates.text(chosen) == "about 12 s on this machine"
 
 
 @pytest.mark.parametrize("kept", ["", "{", "[]", '{"images": 0, "seconds": 1}', '{"images": "x"}', "null"])
