@@ -13,7 +13,6 @@ import numpy as np
 import slicer
 import slicer.util
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from MRDiffusionLib.errors import InputError, UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
@@ -188,6 +187,8 @@ def on_grid_of(test: Any, reference: Any) -> Floats:
     values = np.asarray(slicer.util.arrayFromVolume(reference), np.float32)
     if grids.same(reference, test):
         return values
+    from scipy import ndimage  # it takes half a second, which nobody who opens the panel should wait
+
     to_index = np.linalg.inv(grids.affine_beside(reference, test)) @ grids.affine(test)
     columns, rows, slices = grids.size(test)
     found = np.empty((slices, rows, columns), np.float32)

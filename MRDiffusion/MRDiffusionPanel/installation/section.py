@@ -17,6 +17,9 @@ from .check import Check
 from .plan import InstallationError
 
 
+REPORT_LINES = 16
+
+
 class InstallationSection:
     """A folded section at the end of the panel, and the button that installs.
 
@@ -85,6 +88,7 @@ class InstallationSection:
         self.copy_button.toolTip = _("Copy the text below, for a question or a report")
         self.text = qt.QPlainTextEdit()
         self.text.readOnly = True
+        self.text.setMinimumHeight(REPORT_LINES * self.text.fontMetrics().height())
         form.add(self.text)
         choose.clicked.connect(self._on_choose)
         self.check_button.clicked.connect(self._on_check)
