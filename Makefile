@@ -42,7 +42,7 @@ benchmark: $(VENV)/installed
 	$(RUN) Testing/Benchmarks/quality.py --json build/quality.json
 
 clean:
-	rm -rf $(VENV) build demo-output MRDiffusion.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-panel-* build demo-output MRDiffusion.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	.ci/make-venv $(VENV) $(PYTHON)

@@ -46,7 +46,7 @@ class ctkCollapsibleButton(qt.QWidget):
         self.setMaximumHeight(TITLE_HEIGHT if self._collapsed else LARGEST_HEIGHT)
 
     def mousePressEvent(self, event):
-        if event.position().y() <= TITLE_HEIGHT:
+        if event.pos().y() <= TITLE_HEIGHT:  # Qt 5 has no `position`
             self.collapsed = not self._collapsed
 
     def paintEvent(self, _event):

@@ -1,7 +1,7 @@
-"""Slicer's `qt` module, made from PySide6: the manners of PythonQt that the panel relies on, and no more.
+"""Slicer's `qt` module, made from PySide (`binding`): the manners of PythonQt that the panel relies on, and no more.
 
 In PythonQt a Qt property is a Python attribute (`button.enabled = False`, `spinBox.value`), and a misspelt attribute
-raises AttributeError. The PySide6 classes are changed in place, because Slicer's parameter node wrapper compares types
+raises AttributeError. PySide's classes are changed in place, because Slicer's parameter node wrapper compares types
 (`type(widget) == qt.QSpinBox`) and Qt itself creates widgets from the .ui file.
 
 What this cannot show: PythonQt's conversions and object ownership.
@@ -10,70 +10,67 @@ What this cannot show: PythonQt's conversions and object ownership.
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import xml.etree.ElementTree as ElementTree
 from typing import ClassVar
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "0x02")  # as in PythonQt, an enum is a number
-
-from PySide6.QtCore import (
+from binding import (
+    NAME,
     Property,
-    QBuffer,
-    QByteArray,
-    QEvent,
-    QFile,
-    QObject,
-    QProcess,
-    QProcessEnvironment,
-    QSettings,
-    QSize,
-    Qt,
-    QTimer,
-    QtMsgType,
-    Signal,
-    SignalInstance,
-    qInstallMessageHandler,
-)
-from PySide6.QtGui import QIcon, QPainter, QPixmap
-from PySide6.QtUiTools import QUiLoader as _QUiLoader
-from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
     QAbstractScrollArea,
     QAbstractSlider,
     QAbstractSpinBox,
     QApplication,
+    QBuffer,
+    QByteArray,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
+    QEvent,
+    QFile,
     QFileDialog,
     QFormLayout,
     QFrame,
     QGridLayout,
     QHBoxLayout,
     QHeaderView,
+    QIcon,
     QLabel,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
+    QObject,
+    QPainter,
+    QPixmap,
     QPlainTextEdit,
+    QProcess,
+    QProcessEnvironment,
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QSettings,
+    QSize,
     QSizePolicy,
     QSlider,
     QSpinBox,
     QStyle,
     QStyleOptionButton,
+    Qt,
     QTableView,
     QTableWidget,
     QTableWidgetItem,
+    QTimer,
+    QtMsgType,
     QToolButton,
     QVBoxLayout,
     QWidget,
+    Signal,
+    SignalInstance,
+    qInstallMessageHandler,
 )
+from binding import QUiLoader as _QUiLoader
 
 _PATCHED = (
     QObject,
@@ -105,11 +102,18 @@ _PATCHED = (
     QToolButton,
 )
 _METHODS = {"singleShot"}  # also the name of a static method that must stay callable
+_asked: set[str] = set()
 
 
 def _attribute(name: str) -> property:
     def get(self):
-        return self.property(name)
+        if name in _asked:  # by PySide2, which looks for a virtual method of that name in Python to get the value
+            return None
+        _asked.add(name)
+        try:
+            return self.property(name)
+        finally:
+            _asked.discard(name)
 
     def put(self, value):
         if not self.setProperty(name, value):
@@ -118,7 +122,7 @@ def _attribute(name: str) -> property:
     return property(get, put)
 
 
-_OWN = (QObject, SignalInstance)  # PySide6 itself keeps signals, and widgets from a .ui file, as attributes
+_OWN = (QObject, SignalInstance)  # PySide itself keeps signals, and widgets from a .ui file, as attributes
 
 
 def _strict(self, name, value):
@@ -128,7 +132,7 @@ def _strict(self, name, value):
         known.fset(self, value)
     elif isinstance(known, property):
         known.__set__(self, value)
-    elif type(self).__module__.startswith("PySide6") and not isinstance(value, _OWN):
+    elif type(self).__module__.startswith(NAME) and not isinstance(value, _OWN):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r} that can be set")
     else:
         self.__dict__[name] = value
@@ -152,6 +156,12 @@ class QUiLoader(_QUiLoader):
     """Loads a .ui file; the classes of CTK and qMRML are looked up in `custom`."""
 
     custom: ClassVar[dict[str, type[QWidget]]] = {}
+
+    def __init__(self, parent=None):
+        paths = QApplication.libraryPaths()
+        QApplication.setLibraryPaths([])  # PySide2 would load a web browser, which is a plugin for .ui files
+        super().__init__(parent)
+        QApplication.setLibraryPaths(paths)
 
     def createWidget(self, className, parent=None, name=""):
         if className not in self.custom:

@@ -42,7 +42,7 @@ def test_loading_imports_nothing_and_opening_no_torch(tmp_path: Path) -> None:
 import sys, pathlib, slicer_host
 slicer_host.start(pathlib.Path({str(tmp_path)!r}))
 module = slicer_host.load_module(pathlib.Path({str(MODULE)!r}))
-heavy = {{"torch", "monai", "SimpleITK"}}
+heavy = {{"torch", "monai", "SimpleITK", "scipy", "matplotlib", "PIL"}}
 own = {{"MRDiffusionPanel", "MRDiffusionLib"}}
 print(sorted(name for name in sys.modules if name.partition(".")[0] in heavy | own))
 widget = module.widgetRepresentation()
@@ -152,6 +152,7 @@ def test_module_marks_the_views_from_the_start(module: Any, scene: Any) -> None:
     instance.mark = None
 
 
+@pytest.mark.torch
 def test_self_test_passes(tiny_pack: Path, tiny_synthesis_pack: Path, tmp_path: Path) -> None:
     """The cases of MRDiffusion.py, under unittest and runTest, with the real worker."""
     script, packs = ROOT / "Testing" / "Host" / "run_self_test.py", tmp_path / "packs"
@@ -169,6 +170,7 @@ def test_self_test_passes(tiny_pack: Path, tiny_synthesis_pack: Path, tmp_path: 
     assert list(tmp_path.glob("*MRDiffusion*")) == []
 
 
+@pytest.mark.torch
 def test_panel_with_the_real_worker(
     scene: Any, tiny_pack_32: Path, low_volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

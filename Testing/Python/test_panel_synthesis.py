@@ -410,6 +410,7 @@ def test_sample_button_is_hidden_where_the_files_are_missing(panel: Any, tmp_pat
     assert not panel.ui.sampleButton.visible
 
 
+@pytest.mark.torch
 def test_synthesis_with_the_real_worker(
     scene: Any, tiny_synthesis_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

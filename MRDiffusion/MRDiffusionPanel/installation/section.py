@@ -16,7 +16,6 @@ from . import plan, remembered, steps
 from .check import Check
 from .plan import InstallationError
 
-
 REPORT_LINES = 16
 
 
