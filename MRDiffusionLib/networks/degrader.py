@@ -9,24 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..physics.low_pass import low_pass, measured_extent
+from ..settings import KINDS
 from .unet import VDMUNet
 
 NODES = 10
 """Levels at which a degrader knows the residual's deviation: the middles of as many parts of 0 to 1."""
+EDGES = (1.0, 0.7, 0.4)
+"""Of the bands, in the extent of k-space that a scan of the level measures whatever its shape."""
 SMALLEST = 1e-4
 """Deviation, of white at 1 and air at -1: finer than any image."""
 
 
 class Degrader(nn.Module):
-    """`(z, gamma, clean, level) -> prediction` for residuals `r = (low - clean) / d(level)`.
+    """`(z, gamma, condition) -> prediction` for residuals `r = (low - clean) / d(level)`.
 
     `d` is the deviation of `low - clean` at that level, of the training pairs. So the residual has deviation one at
     every level, nothing of the clean image is lost, and nothing is added where the level is 0. The network works on
     images folded into channels, `VDMUNet`: a latent space that is an exact one.
 
-    The level is a plane beside the images, as FFDNet has its noise level (Zhang et al. 1710.04026).
+    The level is a plane beside the images, as FFDNet has its noise level (Zhang et al. 1710.04026). For blur the
+    network also sees the clean image in bands of k-space around the edge of what such a scan measures, over `d` too:
+    the residual is a few thousandths of white, which the clean image itself would have to hold in its last digits.
 
     Args:
+        kind: of degradation, one of `settings.KINDS`.
         denoiser: arguments of `VDMUNet` but those that follow from the images and the schedule.
         gamma_min, gamma_max: the schedule's ends.
 
@@ -36,10 +43,13 @@ class Degrader(nn.Module):
 
     deviations: Tensor
 
-    def __init__(self, denoiser: Mapping[str, Any], gamma_min: float, gamma_max: float) -> None:
+    def __init__(self, kind: str, denoiser: Mapping[str, Any], gamma_min: float, gamma_max: float) -> None:
         super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"kind = {kind} makes no network")
+        self.edges = EDGES if kind == "blur" else ()
         self.unet = VDMUNet(
-            condition_channels=2,
+            condition_channels=2 + len(self.edges),
             fourier_exponents=(),
             gamma_min=gamma_min,
             gamma_max=gamma_max,
@@ -52,19 +62,32 @@ class Degrader(nn.Module):
         """Height and width of images must be multiples of this."""
         return self.unet.multiple
 
-    def forward(self, z: Tensor, gamma: Tensor, clean: Tensor, level: Tensor, position: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, gamma: Tensor, condition: Tensor, position: Tensor | None = None) -> Tensor:
         """The denoiser's prediction, (B, 1, H, W).
 
         Args:
             z: (B, 1, H, W) noisy residuals.
             gamma: (B,).
-            clean: (B, 1, H, W), air -1 and white 1.
-            level: (B,) in [0, 1].
+            condition: (B, C, H, W), what `condition` gives, or crops of it.
             position: as `VDMUNet` has it.
         """
-        plane = (2 * level - 1).to(clean.dtype)[:, None, None, None].expand_as(clean)
-        result: Tensor = self.unet(z, gamma, torch.cat([clean, plane], dim=1), position)
+        result: Tensor = self.unet(z, gamma, condition, position)
         return result
+
+    def condition(self, clean: Tensor, level: Tensor) -> Tensor:
+        """What the network sees beside the residual, (B, C, H, W).
+
+        Args:
+            clean: (B, 1, H, W) whole slices, air -1 and white 1.
+            level: (B,) in [0, 1].
+        """
+        planes = [clean, (2 * level - 1).to(clean.dtype)[:, None, None, None].expand_as(clean)]
+        outer = clean
+        for factor in self.edges:
+            inner = low_pass(clean, factor * measured_extent(level))
+            planes.append((outer - inner) / self._deviation(level))
+            outer = inner
+        return torch.cat(planes, dim=1)
 
     def residual(self, low: Tensor, clean: Tensor, level: Tensor) -> Tensor:
         """What is diffused, (B, 1, H, W), of images and levels (B,)."""

@@ -9,7 +9,6 @@ Monga et al. 1912.10557, section IV):
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..physics.fourier import fft2c, ifft2c
-from ..physics.levels import acceleration
+from ..physics.low_pass import low_pass, measured_extent
 from ..settings import KINDS
 from .unet import VDMUNet
 
@@ -100,8 +98,7 @@ class Enhancer(nn.Module):
         """Side of the centre of k-space that a fast scan of these levels measures at least, (B,), as a share."""
         if "blur" not in self.kinds:
             return None
-        level = levels[:, self.kinds.index("blur")]
-        return torch.exp(-0.5 * math.log(acceleration(1.0)) * level)
+        return measured_extent(levels[:, self.kinds.index("blur")])
 
 
 class LevelEstimator(nn.Module):
@@ -133,11 +130,3 @@ class LevelEstimator(nn.Module):
         votes = torch.sigmoid(self.head(self.layers(images)).float())
         signal = F.adaptive_avg_pool2d((images.float() + 1).clamp(min=0), (votes.shape[-2], votes.shape[-1])) + 1e-6
         return (votes * signal).flatten(2).sum(2) / signal.flatten(2).sum(2)
-
-
-def low_pass(images: Tensor, extent: Tensor) -> Tensor:
-    """Images (B, 1, H, W) with only the centre of their k-space, a share `extent` (B,) of each axis; real."""
-    axes = [(torch.arange(n, device=images.device) - n // 2).abs() / (n / 2) for n in images.shape[-2:]]
-    furthest = torch.maximum(axes[0][:, None], axes[1][None, :])
-    mask = furthest <= extent[:, None, None, None]
-    return ifft2c(fft2c(images.float()) * mask).real.to(images.dtype)

@@ -166,7 +166,7 @@ def _cmrdiff(info: PackInfo, ends: dict[str, Any]) -> nn.Module:
 
 
 def _degrader(info: PackInfo, ends: dict[str, Any]) -> nn.Module:
-    return Degrader(info.network["denoiser"], **ends)
+    return Degrader(info.network["kind"], info.network["denoiser"], **ends)
 
 
 def _enhancer(info: PackInfo, _: dict[str, Any]) -> nn.Module:

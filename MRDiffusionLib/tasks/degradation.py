@@ -104,6 +104,7 @@ def sample_slices(
     position = image.position(model.device)
     clean = image.slices(numbers, model.device)
     level = clean.new_full((len(clean),), settings.level)
+    condition = network.condition(clean, level)
 
     def step(state: Step) -> None:
         clock.step(len(state.x0))
@@ -112,7 +113,7 @@ def sample_slices(
     with torch.no_grad():
 
         def predict(z: Tensor, gamma: Tensor) -> Tensor:
-            prediction: Tensor = network(z, gamma, clean, level, position)
+            prediction: Tensor = network(z, gamma, condition, position)
             return prediction.float()
 
         draw = SampleNoise([stream_seed(request.seed, n, 0) for n in numbers], clean.shape[1:], model.device)

@@ -40,9 +40,11 @@ class DegraderJob:
         torch.manual_seed(config.seed)
         with building("the network or the schedule"):
             self.schedule = schedule_from_dict(config.schedule)
-            self.model = Degrader(config.network, self.schedule.gamma_min, self.schedule.gamma_max)
+            self.model = Degrader(config.kinds[0], config.network, self.schedule.gamma_min, self.schedule.gamma_max)
         check_crops(config, self.pairs, self.model.multiple)
         self.model.set_deviations(torch.from_numpy(self.pairs.level), mean_squares(self.pairs))
+        # Of whole slices, once: a crop does not have the slice's k-space.
+        self.conditions = torch.cat([self._condition(self.pairs, [i]).half() for i in range(len(self.pairs))])
         unet = self.model.unet.settings
         kept = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups")
         self.description: dict[str, Any] = {
@@ -57,11 +59,12 @@ class DegraderJob:
         config = self.config
         generator = torch.Generator().manual_seed(stream_seed(config.seed, share.rank, step))
         phase = config.phase_at(step)
-        batch = draw_pairs(self.pairs, share.of(phase.batch), phase.crop, generator)
+        batch = draw_pairs(self.pairs, share.of(phase.batch), phase.crop, generator, planes=self.conditions)
         times = low_discrepancy(len(batch.level), generator)
         gamma = config.noise_levels.gammas(times, self.schedule.gamma_min, self.schedule.gamma_max)
         noise = torch.randn(batch.low.shape, generator=generator)
-        return self._errors(model, batch.low, batch.high, batch.level, batch.position, gamma, noise, device)
+        residual = self.model.residual(*(value.to(device) for value in (batch.low, batch.high, batch.level)))
+        return self._errors(model, residual, batch.planes, batch.position, gamma, noise, device)
 
     @torch.no_grad()
     def validate(self, average: nn.Module) -> dict[str, float]:
@@ -69,14 +72,16 @@ class DegraderJob:
         average.eval()
         device = next(average.parameters()).device
         generator = torch.Generator().manual_seed(stream_seed(self.config.seed, VALIDATION_NOISE))
+        assert isinstance(average, Degrader)
         high, low = (from_levels(levels)[:, None] for levels in (self.held_out.high, self.held_out.low))
-        level = torch.from_numpy(self.held_out.level)
+        residual = average.residual(*(value.to(device) for value in (low, high, torch.from_numpy(self.held_out.level))))
         errors = []
         for value in VALIDATION_GAMMAS:
             noise = torch.randn(low.shape, generator=generator)
             for part in torch.arange(len(low)).split(4):
                 gamma = torch.full((len(part),), value)
-                inputs = (low[part], high[part], level[part], None, gamma, noise[part])
+                condition = self._condition(self.held_out, part.tolist())
+                inputs = (residual[part], condition, None, gamma, noise[part])
                 with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
                     errors.append(self._errors(average, *inputs, device))
         return {"total": torch.cat(errors).mean().item()}
@@ -90,12 +95,13 @@ class DegraderJob:
         shown = spread(self.held_out, 4)
         clean = from_levels(shown.high)[:, None].to(device)
         level = torch.from_numpy(shown.level).to(device)
+        condition = average.condition(clean, level)
         draw = SampleNoise(
             [stream_seed(self.config.seed, PICTURE_NOISE, i) for i in range(len(level))], clean.shape[1:], device
         )
 
         def network(z: Tensor, gamma: Tensor) -> Tensor:
-            v: Tensor = average(z, gamma.expand(len(z)), clean, level)
+            v: Tensor = average(z, gamma.expand(len(z)), condition)
             return v.float()
 
         with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
@@ -103,22 +109,25 @@ class DegraderJob:
         images = average.degraded(made, clean, level)
         save_tiles([from_levels(shown.high), from_levels(shown.low), images[:, 0]], path)
 
+    def _condition(self, pairs: Pairs, numbers: list[int]) -> Tensor:
+        """Of some pairs, on the network's device."""
+        device = self.model.deviations.device
+        clean, level = from_levels(pairs.high[numbers])[:, None], torch.from_numpy(pairs.level[numbers])
+        return self.model.condition(clean.to(device), level.to(device))
+
     def _errors(
         self,
         model: nn.Module,
-        low: Tensor,
-        high: Tensor,
-        level: Tensor,
+        residual: Tensor,
+        condition: Tensor,
         position: Tensor | None,
         gamma: Tensor,
         noise: Tensor,
         device: torch.device,
     ) -> Tensor:
-        r = self.model.residual(*(value.to(self.model.deviations.device) for value in (low, high, level))).to(device)
-        high, level, gamma, noise = (value.to(device) for value in (high, level, gamma, noise))
+        r, condition, gamma, noise = (value.to(device) for value in (residual, condition, gamma, noise))
         a, s = per_sample(alpha(gamma), r), per_sample(sigma(gamma), r)
-        where = None if position is None else position.to(device)
-        v = model(a * r + s * noise, gamma, high, level, where).float()
+        v = model(a * r + s * noise, gamma, condition, None if position is None else position.to(device)).float()
         return (a * noise - s * r - v).square().flatten(1).mean(1)
 
 

@@ -19,20 +19,26 @@ from .pairs import Pairs, from_levels, read_pairs
 class Batch:
     """Crops of some pairs; see `draw_pairs`."""
 
-    def __init__(self, parts: list[tuple[Tensor, Tensor, Tensor]], pairs: Pairs, index: list[int]) -> None:
-        self.high, self.low, self.position = (torch.stack(each) for each in zip(*parts, strict=True))
+    def __init__(self, parts: list[tuple[Tensor, Tensor, Tensor, Tensor]], pairs: Pairs, index: list[int]) -> None:
+        self.high, self.low, self.position, self.planes = (torch.stack(each) for each in zip(*parts, strict=True))
         self.level = torch.from_numpy(pairs.level[index])
         self.aligned = torch.from_numpy(pairs.aligned[index])
         self.kind = pairs.kind[index]
 
 
 def draw_pairs(
-    pairs: Pairs, batch: int, crop: int, generator: torch.Generator, gain: tuple[float, float] = (1.0, 1.0)
+    pairs: Pairs,
+    batch: int,
+    crop: int,
+    generator: torch.Generator,
+    gain: tuple[float, float] = (1.0, 1.0),
+    planes: Tensor | None = None,
 ) -> Batch:
     """Random crops, half of them mirrored left to right: images (B, 1, crop, crop), positions (B, 2, crop, crop).
 
     Args:
         gain: range of the factor on the grey levels of a pair.
+        planes: more of each pair, (N, C, H, W), of which the same crops are taken: (B, C, crop, crop).
     """
     height, width = pairs.low.shape[1:]
     position = coordinates((height, width))
@@ -46,10 +52,12 @@ def draw_pairs(
         images = [from_levels(levels[i][window])[None] for levels in (pairs.high, pairs.low)]
         factor = gain[0] + (gain[1] - gain[0]) * float(torch.rand((), generator=generator))
         images = [(image + 1) * factor - 1 for image in images]
+        images.append(torch.empty(0, crop, crop) if planes is None else planes[i][:, window[0], window[1]].float())
+        where = position[:, window[0], window[1]]
         if mirror:
             images = [image.flip(-1) for image in images]
-        where = position[:, window[0], window[1]]
-        parts.append((images[0], images[1], torch.stack([where[0], -where[1].flip(-1)]) if mirror else where))
+            where = torch.stack([where[0], -where[1].flip(-1)])
+        parts.append((images[0], images[1], where, images[2]))
     return Batch(parts, pairs, index)
 
 

@@ -192,7 +192,7 @@ def tiny_degrader_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A degradation pack of the kind noise with random weights."""
     from MRDiffusionLib.networks.degrader import Degrader
 
-    network = Degrader(_FOLDED, gamma_min=-12.0, gamma_max=6.0)
+    network = Degrader("noise", _FOLDED, gamma_min=-12.0, gamma_max=6.0)
     described = {"kind": "noise", "denoiser": _FOLDED}
     return _random_pack(tmp_path_factory.mktemp("packs") / "tiny-degrader", "degradation", network, described)
 

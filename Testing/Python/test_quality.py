@@ -13,11 +13,13 @@ import torch
 from MRDiffusionLib import tasks
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
-from MRDiffusionLib.networks.degrader import NODES, Degrader
-from MRDiffusionLib.networks.enhancer import Enhancer, LevelEstimator, low_pass
+from MRDiffusionLib.networks.degrader import EDGES, NODES, Degrader
+from MRDiffusionLib.networks.enhancer import Enhancer, LevelEstimator
 from MRDiffusionLib.networks.unet import coordinates
 from MRDiffusionLib.packs import read_info
 from MRDiffusionLib.physics.fourier import fft2c
+from MRDiffusionLib.physics.levels import acceleration
+from MRDiffusionLib.physics.low_pass import low_pass, measured_extent
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
 from MRDiffusionLib.tasks.image import read_image
@@ -202,7 +204,7 @@ def test_padded_slices_know_their_place(make, tiny_degrader_pack: Path):
 
 def test_residuals_have_deviation_one_at_every_level(tiny_degrader_pack: Path):
     """Of pairs whose noise is that of the level, and `degraded` is the inverse of `residual`."""
-    network = Degrader(read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    network = Degrader("noise", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
     generator = torch.Generator().manual_seed(0)
     level = (torch.arange(400) + 0.5) / 400
     clean = 2 * torch.rand((400, 1, 16, 16), generator=generator) - 1
@@ -217,6 +219,27 @@ def test_residuals_have_deviation_one_at_every_level(tiny_degrader_pack: Path):
     assert torch.allclose(halfway, network.deviations[:2].mean())
     network.set_deviations(torch.tensor([0.0, 0.25]), torch.tensor([1.0, 9.0]))
     assert network.deviations.tolist() == [1, 2, 3, 3, 3, 3, 3, 3, 3, 3], "what lies between, and no more beyond"
+
+
+def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path):
+    """Of a scan that measures the centre square of its level and no more."""
+    network = Degrader("blur", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    network.deviations.copy_(torch.linspace(0.01, 0.1, NODES))
+    clean = 2 * torch.rand((2, 1, 32, 40), generator=torch.Generator().manual_seed(0)) - 1
+    level = torch.tensor([0.3, 0.8])
+    extent = measured_extent(level)
+    assert torch.allclose(extent**-2, torch.tensor([acceleration(0.3), acceleration(0.8)]))
+    condition = network.condition(clean, level)
+    assert condition.shape == (2, 2 + len(EDGES), 32, 40) and torch.equal(condition[:, :1], clean)
+    residual = network.residual(low_pass(clean, extent), clean, level)
+    assert torch.allclose(condition[:, 2:3], -residual, atol=1e-4)
+    bands = network.degraded(condition[:, 2:].sum(1, keepdim=True), torch.zeros_like(clean), level)
+    assert torch.allclose(bands + low_pass(clean, EDGES[-1] * extent), clean, atol=1e-5)
+
+
+def test_an_unknown_kind_of_degrader_is_refused():
+    with pytest.raises(ValueError, match="kind = fog"):
+        Degrader("fog", {}, gamma_min=-12.0, gamma_max=6.0)
 
 
 @pytest.mark.parametrize("size", [(32, 24), (33, 40)])
