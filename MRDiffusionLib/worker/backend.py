@@ -54,7 +54,20 @@ class Backend(Protocol):
         """Give back what can be given back, loaded packs too."""
 
 
-class TorchBackend:
+class Volumes:
+    """What any backend does with a `Volume` of a result."""
+
+    def write(self, volume: Any, path: Path) -> None:
+        from ..imaging.volume import write_volume
+
+        write_volume(volume, path)
+
+    def sha256(self, volume: Any) -> str:
+        digest: str = volume.sha256
+        return digest
+
+
+class TorchBackend(Volumes):
     """`tasks.run` with one cache of loaded packs. Making it imports torch; MONAI, slower still, follows in `warm_up`.
 
     Raises:
@@ -86,15 +99,6 @@ class TorchBackend:
         result = tasks.run(request, cache=self._cache, progress=progress, preview=preview)
         peak = peak_memory_mb()
         return result if peak is None else replace(result, measurements={**result.measurements, "peak_memory_mb": peak})
-
-    def write(self, volume: Any, path: Path) -> None:
-        from ..imaging.volume import write_volume
-
-        write_volume(volume, path)
-
-    def sha256(self, volume: Any) -> str:
-        digest: str = volume.sha256
-        return digest
 
     def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
         from ..evaluation import evaluate_files

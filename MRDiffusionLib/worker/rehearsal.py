@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..imaging.volume import Volume, read_volume, write_volume
+from ..imaging.volume import Volume, read_volume
 from ..request import Progress, Request, Result
-from .backend import OnPreview, OnProgress
+from .backend import OnPreview, OnProgress, Volumes
 
 WARNING = "A rehearsal: no model has computed this."
 
@@ -21,7 +21,7 @@ class Cancelled(Exception):
     """Stops a rehearsal."""
 
 
-class Rehearsal:
+class Rehearsal(Volumes):
     """A `backend.Backend` that gives the first input back, with nearest neighbours on a finer grid."""
 
     device = "cpu"
@@ -54,13 +54,6 @@ class Rehearsal:
         provenance = {"synthetic": True, "rehearsal": True, "request": request.to_json()}
         # No seconds are told: the panel would take them for the model's.
         return Result(volumes, {}, provenance, (WARNING,))
-
-    def write(self, volume: Any, path: Path) -> None:
-        write_volume(volume, path)
-
-    def sha256(self, volume: Any) -> str:
-        digest: str = volume.sha256
-        return digest
 
     def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
         """The mean absolute error alone; the other measures need PyTorch."""
