@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..physics.low_pass import low_pass, measured_extent
+from ..physics.low_pass import decayed, low_pass, measured_extent
 from ..settings import KINDS
 from .unet import VDMUNet
 
@@ -29,8 +29,9 @@ class Degrader(nn.Module):
     images folded into channels, `VDMUNet`: a latent space that is an exact one.
 
     The level is a plane beside the images, as FFDNet has its noise level (Zhang et al. 1710.04026). For blur the
-    network also sees the clean image in bands of k-space around the edge of what such a scan measures, over `d` too:
-    the residual is a few thousandths of white, which the clean image itself would have to hold in its last digits.
+    network also sees, over `d`, the clean image in bands of k-space around the edge of what such a scan measures, and
+    what the strongest decay would take from it: the residual is a few thousandths of white, which the clean image
+    itself would have to hold in its last digits.
 
     Args:
         kind: of degradation, one of `settings.KINDS`.
@@ -49,7 +50,7 @@ class Degrader(nn.Module):
             raise ValueError(f"kind = {kind} makes no network")
         self.edges = EDGES if kind == "blur" else ()
         self.unet = VDMUNet(
-            condition_channels=2 + len(self.edges),
+            condition_channels=2 + (len(self.edges) + 1 if self.edges else 0),
             fourier_exponents=(),
             gamma_min=gamma_min,
             gamma_max=gamma_max,
@@ -82,11 +83,13 @@ class Degrader(nn.Module):
             level: (B,) in [0, 1].
         """
         planes = [clean, (2 * level - 1).to(clean.dtype)[:, None, None, None].expand_as(clean)]
-        outer = clean
+        extent, outer = measured_extent(level), clean
         for factor in self.edges:
-            inner = low_pass(clean, factor * measured_extent(level))
+            inner = low_pass(clean, factor * extent)
             planes.append((outer - inner) / self._deviation(level))
             outer = inner
+        if self.edges:
+            planes.append((clean - decayed(clean, extent, level)) / self._deviation(level))
         return torch.cat(planes, dim=1)
 
     def residual(self, low: Tensor, clean: Tensor, level: Tensor) -> Tensor:

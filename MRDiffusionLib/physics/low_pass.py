@@ -1,4 +1,4 @@
-"""The centre of k-space that a fast scan measures whatever its shape, and what an image shows of it."""
+"""What an image shows of a fast scan: the centre of k-space that it measures whatever its shape, and its decay."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ def low_pass(images: Tensor, extent: Tensor) -> Tensor:
     furthest = torch.maximum(axes[0][:, None], axes[1][None, :])
     mask = furthest <= extent[:, None, None, None]
     return ifft2c(fft2c(images.float()) * mask).real.to(images.dtype)
+
+
+def decayed(images: Tensor, extent: Tensor, decay: Tensor) -> Tensor:
+    """Images (B, 1, H, W) whose signal decays over k-space, along the rows' axis (`degradation.FastScan`); real.
+
+    Args:
+        extent: (B,) where the last lines are, as a share of the axis.
+        decay: (B,) time constants until then.
+    """
+    rows = images.shape[-2]
+    ky = (torch.arange(rows, device=images.device) - rows // 2).abs()[:, None] / (rows / 2)
+    weights = torch.exp(-(decay / extent)[:, None, None, None] * ky)
+    return ifft2c(fft2c(images.float()) * weights).real.to(images.dtype)

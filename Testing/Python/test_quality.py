@@ -17,9 +17,10 @@ from MRDiffusionLib.networks.degrader import EDGES, NODES, Degrader
 from MRDiffusionLib.networks.enhancer import Enhancer, LevelEstimator
 from MRDiffusionLib.networks.unet import coordinates
 from MRDiffusionLib.packs import read_info
-from MRDiffusionLib.physics.fourier import fft2c
+from MRDiffusionLib.physics.degradation import FastScan
+from MRDiffusionLib.physics.fourier import fft2c, ifft2c
 from MRDiffusionLib.physics.levels import acceleration
-from MRDiffusionLib.physics.low_pass import low_pass, measured_extent
+from MRDiffusionLib.physics.low_pass import decayed, low_pass, measured_extent
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
 from MRDiffusionLib.tasks.image import read_image
@@ -230,11 +231,16 @@ def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path)
     extent = measured_extent(level)
     assert torch.allclose(extent**-2, torch.tensor([acceleration(0.3), acceleration(0.8)]))
     condition = network.condition(clean, level)
-    assert condition.shape == (2, 2 + len(EDGES), 32, 40) and torch.equal(condition[:, :1], clean)
+    assert condition.shape == (2, 3 + len(EDGES), 32, 40) and torch.equal(condition[:, :1], clean)
     residual = network.residual(low_pass(clean, extent), clean, level)
     assert torch.allclose(condition[:, 2:3], -residual, atol=1e-4)
-    bands = network.degraded(condition[:, 2:].sum(1, keepdim=True), torch.zeros_like(clean), level)
+    bands = network.degraded(condition[:, 2:-1].sum(1, keepdim=True), torch.zeros_like(clean), level)
     assert torch.allclose(bands + low_pass(clean, EDGES[-1] * extent), clean, atol=1e-5)
+    scan = FastScan(side=float(extent[1]), decay=0.8)
+    weights = scan.weights((32, 40))
+    slow = ifft2c(fft2c(low_pass(clean[1:], extent[1:])) * weights).real
+    assert torch.allclose(low_pass(decayed(clean, extent, level), extent)[1:], slow, atol=1e-5)
+    assert torch.allclose(condition[:, -1:], -network.residual(decayed(clean, extent, level), clean, level), atol=1e-4)
 
 
 def test_an_unknown_kind_of_degrader_is_refused():
