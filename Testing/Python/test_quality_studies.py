@@ -48,9 +48,9 @@ def study(monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(path.stem, None)
 
 
-def test_degraders_are_compared_with_acquisitions(study, slices, tiny_degrader_pack, tmp_path, monkeypatch):
-    monkeypatch.setattr(study["degrader"], "KINDS", ("noise",))
-    study["degrader"].main([str(slices), "--out", str(tmp_path), "--slices", "1", "--noise", str(tiny_degrader_pack)])
+def test_degraders_are_compared_with_acquisitions(study, slices, tiny_degrader_pack, tmp_path):
+    flags = ["--slices", "1", "--kinds", "noise", "--noise", str(tiny_degrader_pack)]
+    study["degrader"].main([str(slices), "--out", str(tmp_path), *flags])
     text = (tmp_path / "tables.md").read_text()
     assert "## noise" in text and "| 0.5 | 0.35 |" in text
     assert (tmp_path / "noise.png").exists() and (tmp_path / "scores.json").exists()

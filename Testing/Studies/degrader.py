@@ -181,6 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="archive of clean slices")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--slices", type=int, default=4, help="of each subject [default 4]")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="[default both]")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", default=f"brain-degrade-{kind}", help="pack")
     options = parser.parse_args(arguments)
@@ -188,7 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = resolve_device("auto")
     lines: list[str] = [f"{len(TEST)} test subjects, {options.slices} slices each; mean ± standard deviation.", ""]
     raw: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in options.kinds:
         model = PackCache().degrader(getattr(options, kind), device, faster_precision(device))
         scores: dict[float, list[Scores]] = {level: [] for level in LEVELS}
         for subject in TEST:
