@@ -29,15 +29,15 @@ class MRDiffusion(ScriptedLoadableModule):
         parent.contributors = ["MRDiffusion contributors"]
         parent.helpText = _(
             "Makes a sequence that was not acquired from others of the same examination (Synthesize), a volume with "
-            "smaller pixels from one of low resolution (Super-resolve), or from a good image what a noisy scan would have "
-            "shown (Degrade), with generative diffusion models. "
+            "smaller pixels from one of low resolution (Super-resolve), or from a good image what a noisy scan would "
+            "have shown (Degrade), with generative diffusion models. "
             "(Diffusion here is the generative model, not diffusion-weighted imaging.) "
             "Results are computed, marked SYNTHETIC, and not for diagnosis."
         )
         parent.acknowledgementText = _(
             "After Xie et al.: CMRDiff: Multi-sequence CMR synthesis, ISMRM 2024, 0384; Jiang, Gao, Sun: MR image "
-            "super-resolution via a variational diffusion model, ISMRM 2023, 0163; and Zhou, Chamberlain: Improved deep "
-            "learning MR image enhancement with synthetic images, ISMRM 2024, 2246."
+            "super-resolution via a variational diffusion model, ISMRM 2023, 0163; and Zhou, Chamberlain: Improved "
+            "deep learning MR image enhancement with synthetic images, ISMRM 2024, 2246."
         )
         find_library()
         self.mark = None
