@@ -54,11 +54,11 @@ def test_benchmark_of_synthesis_gives_json_and_a_table(tiny_synthesis_pack: Path
     assert "| A step: three branches (ms) |" in printed
 
 
-def test_benchmark_of_quality_gives_json_and_a_table(tiny_degrader_pack, tiny_enhancer_pack, tmp_path: Path) -> None:
-    for kind in ("noise", "blur"):
-        shutil.copytree(tiny_degrader_pack, tmp_path / f"degrade-{kind}")
-        description = tmp_path / f"degrade-{kind}" / "pack.json"
-        description.write_text(description.read_text().replace('"kind": "noise"', f'"kind": "{kind}"'))
+def test_benchmark_of_quality_gives_json_and_a_table(
+    tiny_degrader_pack: Path, tiny_blur_pack: Path, tiny_enhancer_pack: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_degrader_pack, tmp_path / "degrade-noise")
+    shutil.copytree(tiny_blur_pack, tmp_path / "degrade-blur")
     file = tmp_path / "benchmark.json"
     packs = ("--degrader", str(tmp_path / "degrade-{}"), "--enhancer", str(tiny_enhancer_pack))
     printed = run("quality.py", *packs, "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
