@@ -588,6 +588,7 @@ def test_a_real_run_without_memory_is_survived(
     from MRDiffusionLib.imaging.volume import Volume, read_volume, write_volume
 
     worker, _ = real
+    worker.run(superresolution(tiny_pack_32, low_volume), output)  # what has to be loaded is loaded
     volume = read_volume(low_volume)
     geometry = dataclasses.replace(volume.geometry, size=(16, 16, 512))
     write_volume(Volume(np.resize(volume.array, (512, 16, 16)), geometry), tmp_path / "long.nrrd")
