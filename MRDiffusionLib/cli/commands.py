@@ -38,7 +38,7 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     _add_other_computer(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, on one line")
 
-    parser = add("demo", demo, "both tasks on the shipped samples; pictures and tables")
+    parser = add("demo", demo, "Synthesize and Super-resolve on the shipped samples; pictures and tables")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder [default demo-output]")
 
 

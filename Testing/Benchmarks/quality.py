@@ -2,7 +2,7 @@
 
     .venv/bin/python Testing/Benchmarks/quality.py --json build/quality.json
 
-Nothing else should be running.
+Nothing else should be running. Kinds and tasks without a pack are left out.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def one_slice(bench: Bench, task: str, **change: Any) -> Measured:
 
     cache, measured = tasks.PackCache(), {}
     for kind in KINDS:
+        if installed(request(bench, task, kind, IMAGE, **change).pack) is None:
+            continue
         own: Measured = {}
         for precision in ("fp32", "bf16"):
             wanted = request(bench, task, kind, IMAGE, precision, slices=(SLICE,), **change)
@@ -61,6 +63,17 @@ def one_slice(bench: Bench, task: str, **change: Any) -> Measured:
             own |= {"preview": bench.seconds(lambda quick=quick: tasks.run(quick, cache=cache)), "steps": bench.steps}
         measured[kind] = own
     return measured
+
+
+def installed(pack: str) -> Any:
+    """The pack's description; None where there is no such pack."""
+    from MRDiffusionLib.errors import PackError
+    from MRDiffusionLib.packs import find_pack
+
+    try:
+        return find_pack(pack)
+    except PackError:
+        return None
 
 
 def memory(bench: Bench) -> Measured:
@@ -92,14 +105,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    from MRDiffusionLib.packs import find_pack
     from MRDiffusionLib.tasks.device import resolve_device
 
     bench = Bench(options.degrader, str(resolve_device(options.device)), options.steps, options.repeats)
     if options.memory_of:
         print(json.dumps(memory_of(options.memory_of, bench)))
         return
-    packs = [find_pack(name) for name in (options.degrader.format("noise"), options.enhancer)]
+    packs = filter(None, map(installed, (options.degrader.format("noise"), options.enhancer)))
     measured: Measured = {"name": "this machine", "pack": ", ".join(f"{pack.name} {pack.version}" for pack in packs)}
     measured["machine"] = machine(bench)
     measured["degradation"] = one_slice(bench, "degradation")

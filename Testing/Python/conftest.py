@@ -187,23 +187,15 @@ def _random_pack(folder: Path, task: str, network: object, described: dict[str, 
 _FOLDED = {"channels": [8, 16], "num_res_blocks": [1, 1], "head_channels": 8, "norm_groups": 4, "fold": 2}
 
 
-def _degrader_pack(kind: str, folder: Path) -> Path:
-    from MRDiffusionLib.networks.degrader import Degrader
-
-    network = Degrader(kind, _FOLDED, gamma_min=-12.0, gamma_max=6.0)
-    return _random_pack(folder, "degradation", network, {"kind": kind, "denoiser": _FOLDED})
-
-
 @pytest.fixture(scope="session")
 def tiny_degrader_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A degradation pack of the kind noise with random weights."""
-    return _degrader_pack("noise", tmp_path_factory.mktemp("packs") / "tiny-degrader")
+    from MRDiffusionLib.networks.degrader import Degrader
 
-
-@pytest.fixture(scope="session")
-def tiny_blur_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of the kind blur."""
-    return _degrader_pack("blur", tmp_path_factory.mktemp("packs") / "tiny-blur")
+    denoiser = {**_FOLDED, "fold": 4}
+    network = Degrader("noise", denoiser, gamma_min=-12.0, gamma_max=6.0)
+    described = {"kind": "noise", "denoiser": denoiser}
+    return _random_pack(tmp_path_factory.mktemp("packs") / "tiny-degrader", "degradation", network, described)
 
 
 @pytest.fixture(scope="session")
