@@ -24,6 +24,19 @@ def coordinates(matrix: tuple[int, int], device: torch.device | str = "cpu") -> 
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
+class GroupNorm(nn.GroupNorm):
+    """Trains in float32, whatever it is given: on a CPU, torch's backward pass in bfloat16 takes four times as long.
+
+    A step of the enhancer's training takes 0.36 s on one core instead of 0.52 s.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.dtype == torch.float32:
+            return super().forward(x)
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
+
+
 class VDMUNet(nn.Module):
     """`(z, gamma) -> prediction` for 2D images.
 
@@ -91,6 +104,9 @@ class VDMUNet(nn.Module):
             norm_num_groups=norm_groups,
             num_head_channels=head_channels,
         )
+        for module in self.unet.modules():
+            if type(module) is nn.GroupNorm:
+                module.__class__ = GroupNorm
 
     @property
     def multiple(self) -> int:
