@@ -1,4 +1,4 @@
-"""The degrader: diffusion of what a low-quality acquisition adds to a clean image (seed 000)."""
+"""The degrader: diffusion of what a low-quality acquisition does to a clean image (seed 000)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..physics.low_pass import decayed, low_pass, measured_extent
+from ..physics.transfer import BINS, lost, without_gaps
 from ..settings import KINDS
 from .unet import VDMUNet
 
@@ -22,11 +23,13 @@ SMALLEST = 1e-4
 
 
 class Degrader(nn.Module):
-    """`(z, gamma, condition) -> prediction` for residuals `r = (low - clean) / d(level)`.
+    """`(z, gamma, condition) -> prediction` for residuals `r = (low - expected(clean, level)) / d(level)`.
 
-    `d` is the deviation of `low - clean` at that level, of the training pairs. So the residual has deviation one at
-    every level, nothing of the clean image is lost, and nothing is added where the level is 0. The network works on
-    images folded into channels, `VDMUNet`: a latent space that is an exact one.
+    `expected` is the mean low-quality image of a clean one: for noise the clean image, for blur what is left of it
+    after `losses`, which are measured on the training pairs. `d` is the root mean square of `low - expected` at that
+    level, of those pairs. So the residual has deviation one at every level, and nothing of the clean image is lost. At
+    level 0 the task gives the image itself: `d` is not 0 there. The network works on images folded into channels,
+    `VDMUNet`: a latent space that is an exact one.
 
     The level is a plane beside the images, as FFDNet has its noise level (Zhang et al. 1710.04026). For blur the
     network also sees, over `d`, the clean image in bands of k-space around the edge of what such a scan measures, and
@@ -43,20 +46,23 @@ class Degrader(nn.Module):
     """
 
     deviations: Tensor
+    losses: Tensor
 
     def __init__(self, kind: str, denoiser: Mapping[str, Any], gamma_min: float, gamma_max: float) -> None:
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind = {kind} makes no network")
-        self.edges = EDGES if kind == "blur" else ()
+        self.kind = kind
         self.unet = VDMUNet(
-            condition_channels=2 + (len(self.edges) + 1 if self.edges else 0),
+            condition_channels=2 + (len(EDGES) + 1 if kind == "blur" else 0),
             fourier_exponents=(),
             gamma_min=gamma_min,
             gamma_max=gamma_max,
             **denoiser,
         )
         self.register_buffer("deviations", torch.ones(NODES))
+        if kind == "blur":
+            self.register_buffer("losses", torch.zeros(NODES, BINS, BINS))
 
     @property
     def multiple(self) -> int:
@@ -83,36 +89,60 @@ class Degrader(nn.Module):
             level: (B,) in [0, 1].
         """
         planes = [clean, (2 * level - 1).to(clean.dtype)[:, None, None, None].expand_as(clean)]
-        extent, outer = measured_extent(level), clean
-        for factor in self.edges:
-            inner = low_pass(clean, factor * extent)
-            planes.append((outer - inner) / self._deviation(level))
-            outer = inner
-        if self.edges:
-            planes.append((clean - decayed(clean, extent, level)) / self._deviation(level))
+        if self.kind == "blur":
+            extent, outer, d = measured_extent(level), clean, self._deviation(level)
+            for factor in EDGES:
+                inner = low_pass(clean, factor * extent)
+                planes.append((outer - inner) / d)
+                outer = inner
+            planes.append((clean - decayed(clean, extent, level)) / d)
         return torch.cat(planes, dim=1)
 
+    def expected(self, clean: Tensor, level: Tensor) -> Tensor:
+        """The mean low-quality image of whole slices (B, 1, H, W) and levels (B,)."""
+        if self.kind == "noise":
+            return clean
+        return clean - lost(clean + 1, _at(self.losses, level), measured_extent(level))
+
     def residual(self, low: Tensor, clean: Tensor, level: Tensor) -> Tensor:
-        """What is diffused, (B, 1, H, W), of images and levels (B,)."""
-        return (low - clean) / self._deviation(level)
+        """What is diffused, (B, 1, H, W), of whole slices and levels (B,)."""
+        return (low - self.expected(clean, level)) / self._deviation(level)
 
     def degraded(self, residual: Tensor, clean: Tensor, level: Tensor) -> Tensor:
         """The low-quality images, the inverse of `residual`."""
-        return clean + self._deviation(level) * residual
+        return self.expected(clean, level) + self._deviation(level) * residual
 
     def set_deviations(self, levels: Tensor, squared: Tensor) -> None:
-        """Take `d` from pairs: levels (N,) and mean squares of `low - clean` (N,).
+        """Take `d` from pairs: levels (N,) and mean squares of `low - expected` (N,).
 
         A part of the levels without a pair has what lies between its neighbours.
         """
-        part = (levels * NODES).long().clamp(0, NODES - 1).numpy()
-        known = np.unique(part)
-        found = [float(squared.numpy()[part == i].mean() ** 0.5) for i in known]
-        self.deviations.copy_(torch.from_numpy(np.interp(np.arange(NODES), known, found)).clamp(min=SMALLEST))
+        self.deviations.copy_(_by_part(levels, squared, torch.ones_like(squared)).sqrt().clamp(min=SMALLEST))
+
+    def set_losses(self, levels: Tensor, sums: Tensor, powers: Tensor) -> None:
+        """Take `losses` from pairs: levels (N,) and what `transfer.measured_losses` says of each (N, Q, Q)."""
+        self.losses.copy_(_by_part(levels, *without_gaps(sums, powers)))
 
     def _deviation(self, level: Tensor) -> Tensor:
-        """`d`, (B, 1, 1, 1): linear between the nodes, constant beyond them."""
-        place = (level.float() * NODES - 0.5).clamp(0, NODES - 1)
-        below = place.floor().long().clamp(max=NODES - 2)
-        d = self.deviations.float()
-        return torch.lerp(d[below], d[below + 1], place - below)[:, None, None, None]
+        """`d`, (B, 1, 1, 1)."""
+        return _at(self.deviations, level)[:, None, None, None]
+
+
+def _at(nodes: Tensor, level: Tensor) -> Tensor:
+    """Values (B, ...) at levels (B,): linear between the nodes (NODES, ...), constant beyond them."""
+    place = (level.float() * NODES - 0.5).clamp(0, NODES - 1)
+    below = place.floor().long().clamp(max=NODES - 2)
+    values = nodes.float()
+    between = (place - below).view(-1, *[1] * (nodes.ndim - 1))
+    return torch.lerp(values[below], values[below + 1], between)
+
+
+def _by_part(levels: Tensor, sums: Tensor, weights: Tensor) -> Tensor:
+    """Sums over weights (N, ...) in each part of the levels (N,): (NODES, ...), interpolated where a part has none."""
+    part = (levels * NODES).long().clamp(0, NODES - 1)
+    known = part.unique()
+    shape = (NODES, *sums.shape[1:])
+    totals, powers = (values.new_zeros(shape).index_add_(0, part, values)[known] for values in (sums, weights))
+    found = totals / powers.clamp(min=torch.finfo(powers.dtype).tiny)
+    mixed = [np.interp(np.arange(NODES), known.numpy(), row) for row in np.eye(len(known))]
+    return torch.einsum("kn,k...->n...", torch.from_numpy(np.stack(mixed)).to(found), found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +13,11 @@ from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import alpha, schedule_from_dict, sigma
 from ..networks.degrader import Degrader
+from ..physics.low_pass import measured_extent
+from ..physics.transfer import measured_losses
 from .building import building
 from .config import QualityConfig
-from .pairs import UNIT, Pairs, from_levels
+from .pairs import Pairs, from_levels
 from .quality_data import check_crops, draw_pairs, load_pairs, save_tiles, spread
 from .share import Share
 from .vdm import low_discrepancy
@@ -42,9 +43,9 @@ class DegraderJob:
             self.schedule = schedule_from_dict(config.schedule)
             self.model = Degrader(config.kinds[0], config.network, self.schedule.gamma_min, self.schedule.gamma_max)
         check_crops(config, self.pairs, self.model.multiple)
-        self.model.set_deviations(torch.from_numpy(self.pairs.level), mean_squares(self.pairs))
+        measure(self.model, self.pairs)
         # Of whole slices, once: a crop does not have the slice's k-space.
-        self.conditions = torch.cat([self._condition(self.pairs, [i]).half() for i in range(len(self.pairs))])
+        self.planes = torch.cat([self._planes(self.pairs, [i]).half() for i in range(len(self.pairs))])
         unet = self.model.unet.settings
         kept = ("channels", "num_res_blocks", "fold", "head_channels", "norm_groups")
         self.description: dict[str, Any] = {
@@ -59,12 +60,11 @@ class DegraderJob:
         config = self.config
         generator = torch.Generator().manual_seed(stream_seed(config.seed, share.rank, step))
         phase = config.phase_at(step)
-        batch = draw_pairs(self.pairs, share.of(phase.batch), phase.crop, generator, planes=self.conditions)
+        batch = draw_pairs(self.pairs, share.of(phase.batch), phase.crop, generator, planes=self.planes)
         times = low_discrepancy(len(batch.level), generator)
         gamma = config.noise_levels.gammas(times, self.schedule.gamma_min, self.schedule.gamma_max)
         noise = torch.randn(batch.low.shape, generator=generator)
-        residual = self.model.residual(*(value.to(device) for value in (batch.low, batch.high, batch.level)))
-        return self._errors(model, residual, batch.planes, batch.position, gamma, noise, device)
+        return self._errors(model, batch.planes, batch.position, gamma, noise, device)
 
     @torch.no_grad()
     def validate(self, average: nn.Module) -> dict[str, float]:
@@ -73,17 +73,14 @@ class DegraderJob:
         device = next(average.parameters()).device
         generator = torch.Generator().manual_seed(stream_seed(self.config.seed, VALIDATION_NOISE))
         assert isinstance(average, Degrader)
-        high, low = (from_levels(levels)[:, None] for levels in (self.held_out.high, self.held_out.low))
-        residual = average.residual(*(value.to(device) for value in (low, high, torch.from_numpy(self.held_out.level))))
         errors = []
         for value in VALIDATION_GAMMAS:
-            noise = torch.randn(low.shape, generator=generator)
-            for part in torch.arange(len(low)).split(4):
+            noise = torch.randn((len(self.held_out), 1, *self.held_out.low.shape[1:]), generator=generator)
+            for part in torch.arange(len(noise)).split(4):
                 gamma = torch.full((len(part),), value)
-                condition = self._condition(self.held_out, part.tolist())
-                inputs = (residual[part], condition, None, gamma, noise[part])
+                planes = self._planes(self.held_out, part.tolist())
                 with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in self.config.precision):
-                    errors.append(self._errors(average, *inputs, device))
+                    errors.append(self._errors(average, planes, None, gamma, noise[part], device))
         return {"total": torch.cat(errors).mean().item()}
 
     @torch.no_grad()
@@ -109,29 +106,41 @@ class DegraderJob:
         images = average.degraded(made, clean, level)
         save_tiles([from_levels(shown.high), from_levels(shown.low), images[:, 0]], path)
 
-    def _condition(self, pairs: Pairs, numbers: list[int]) -> Tensor:
-        """Of some pairs, on the network's device."""
+    def _planes(self, pairs: Pairs, numbers: list[int]) -> Tensor:
+        """Residuals and conditions of some pairs, (B, 1 + C, H, W), on the network's device."""
         device = self.model.deviations.device
-        clean, level = from_levels(pairs.high[numbers])[:, None], torch.from_numpy(pairs.level[numbers])
-        return self.model.condition(clean.to(device), level.to(device))
+        high, low, level = (value.to(device) for value in images_and_levels(pairs, numbers))
+        return torch.cat([self.model.residual(low, high, level), self.model.condition(high, level)], dim=1)
 
     def _errors(
         self,
         model: nn.Module,
-        residual: Tensor,
-        condition: Tensor,
+        planes: Tensor,
         position: Tensor | None,
         gamma: Tensor,
         noise: Tensor,
         device: torch.device,
     ) -> Tensor:
-        r, condition, gamma, noise = (value.to(device) for value in (residual, condition, gamma, noise))
+        planes, gamma, noise = (value.to(device) for value in (planes, gamma, noise))
+        r, condition = planes[:, :1], planes[:, 1:]
         a, s = per_sample(alpha(gamma), r), per_sample(sigma(gamma), r)
         v = model(a * r + s * noise, gamma, condition, None if position is None else position.to(device)).float()
         return (a * noise - s * r - v).square().flatten(1).mean(1)
 
 
-def mean_squares(pairs: Pairs) -> Tensor:
-    """Of `low - high`, white 1 and air -1, (N,)."""
-    errors = (low.astype(np.float32) - high for low, high in zip(pairs.low, pairs.high, strict=True))
-    return torch.tensor([float(np.square(error * (2 / UNIT)).mean()) for error in errors])
+@torch.no_grad()
+def measure(model: Degrader, pairs: Pairs) -> None:
+    """Take from training pairs what they lose on average and how much the rest deviates."""
+    each = [images_and_levels(pairs, [i]) for i in range(len(pairs))]
+    levels = torch.from_numpy(pairs.level)
+    if model.kind == "blur":
+        sums = [measured_losses(high + 1, low + 1, measured_extent(level)) for high, low, level in each]
+        model.set_losses(levels, *(torch.cat(part) for part in zip(*sums, strict=True)))
+    squares = [(low - model.expected(high, level)).square().mean((1, 2, 3)) for high, low, level in each]
+    model.set_deviations(levels, torch.cat(squares))
+
+
+def images_and_levels(pairs: Pairs, numbers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Clean and low-quality images (B, 1, H, W) and levels (B,) of some pairs."""
+    high, low = (from_levels(levels[numbers])[:, None] for levels in (pairs.high, pairs.low))
+    return high, low, torch.from_numpy(pairs.level[numbers])

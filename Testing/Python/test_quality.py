@@ -21,6 +21,7 @@ from MRDiffusionLib.physics.degradation import FastScan
 from MRDiffusionLib.physics.fourier import fft2c, ifft2c
 from MRDiffusionLib.physics.levels import acceleration
 from MRDiffusionLib.physics.low_pass import decayed, low_pass, measured_extent
+from MRDiffusionLib.physics.transfer import measured_losses
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
 from MRDiffusionLib.tasks.image import read_image
@@ -197,7 +198,7 @@ def test_padded_slices_know_their_place(make, tiny_degrader_pack: Path):
     request = make("degradation", (1, 33, 40))
     image = read_image(request.inputs["image"], read_info(tiny_degrader_pack))
     padded = image.slices([0], torch.device("cpu"))
-    assert padded.shape == (1, 1, 36, 40)
+    assert padded.shape == (1, 1, 40, 40)
     np.testing.assert_allclose(image.intensities(padded)[0], image.array[0], rtol=1e-5, atol=1e-4)
     position = image.position(torch.device("cpu"))
     assert torch.allclose(position[0, :, :33], coordinates((33, 40)), atol=1e-6)
@@ -219,7 +220,8 @@ def test_residuals_have_deviation_one_at_every_level(tiny_degrader_pack: Path):
     halfway = network._deviation(torch.tensor([0.1]))[0, 0, 0, 0]
     assert torch.allclose(halfway, network.deviations[:2].mean())
     network.set_deviations(torch.tensor([0.0, 0.25]), torch.tensor([1.0, 9.0]))
-    assert network.deviations.tolist() == [1, 2, 3, 3, 3, 3, 3, 3, 3, 3], "what lies between, and no more beyond"
+    between = pytest.approx([1, 5**0.5, *[3] * 8])
+    assert network.deviations.tolist() == between, "the mean square of what lies beside, and no more beyond"
 
 
 def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path):
@@ -234,13 +236,35 @@ def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path)
     assert condition.shape == (2, 3 + len(EDGES), 32, 40) and torch.equal(condition[:, :1], clean)
     residual = network.residual(low_pass(clean, extent), clean, level)
     assert torch.allclose(condition[:, 2:3], -residual, atol=1e-4)
-    bands = network.degraded(condition[:, 2:-1].sum(1, keepdim=True), torch.zeros_like(clean), level)
+    bands = network._deviation(level) * condition[:, 2:-1].sum(1, keepdim=True)
     assert torch.allclose(bands + low_pass(clean, EDGES[-1] * extent), clean, atol=1e-5)
     scan = FastScan(side=float(extent[1]), decay=0.8)
     weights = scan.weights((32, 40))
     slow = ifft2c(fft2c(low_pass(clean[1:], extent[1:])) * weights).real
     assert torch.allclose(low_pass(decayed(clean, extent, level), extent)[1:], slow, atol=1e-5)
     assert torch.allclose(condition[:, -1:], -network.residual(decayed(clean, extent, level), clean, level), atol=1e-4)
+
+
+def test_what_scans_lose_on_average_is_not_left_to_chance(tiny_degrader_pack: Path):
+    """Of scans that are all alike the residual is nothing, and `degraded` is its inverse."""
+    network = Degrader("blur", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    level = torch.tensor([0.05, 0.95] * 4)
+    clean = 2 * torch.rand((8, 1, 64, 64), generator=torch.Generator().manual_seed(0)) - 1
+    low = decayed(clean + 1, measured_extent(level), torch.full_like(level, 0.3)) - 1
+    network.set_losses(level, *measured_losses(clean + 1, low + 1, measured_extent(level)))
+    assert torch.allclose(network.losses[4], network.losses[[0, -1]].mean(0), atol=0.1), (
+        "parts without pairs lie between"
+    )
+    before = (low - clean).square().mean((1, 2, 3))
+    after = (low - network.expected(clean, level)).square().mean((1, 2, 3))
+    assert (after < 0.01 * before).all()
+    network.set_deviations(level, after)
+    residual = network.residual(low, clean, level)
+    assert torch.allclose(residual.square().mean((1, 2, 3)), torch.ones(8), rtol=0.3)
+    assert torch.allclose(network.degraded(residual, clean, level), low, atol=1e-6)
+    assert torch.equal(network.expected(torch.full_like(clean, -1.0), level), torch.full_like(clean, -1.0)), (
+        "air is air"
+    )
 
 
 def test_an_unknown_kind_of_degrader_is_refused():

@@ -44,13 +44,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("pairs", type=Path, help="archive of acquired pairs")
     parser.add_argument("out", type=Path, help="new archive")
     parser.add_argument("--extra", type=float, metavar="SHARE", help="add so many instead of replacing all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="[default both]")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", default=f"brain-degrade-{kind}", help="pack")
     options = parser.parse_args(arguments)
     device = resolve_device("auto")
-    kinds = {kind: getattr(options, kind) for kind in KINDS}
+    kinds = {kind: getattr(options, kind) for kind in options.kinds}
     models = {kind: PackCache().degrader(pack, device, faster_precision(device)) for kind, pack in kinds.items()}
     pairs = read_pairs(options.pairs)
+    pairs = pairs.chosen(np.isin(pairs.kind, options.kinds))
     training = (pairs.subject >= TRAINING[0]) & (pairs.subject <= TRAINING[1])
     if options.extra is None:
         result = joined([synthesised(pairs.chosen(training), models), pairs.chosen(~training)])
