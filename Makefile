@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
 #
-#   make demo        .venv, then Synthesize and Super-resolve on the samples: pictures and tables in demo-output/
+#   make demo        .venv, then all tasks on the shipped samples: pictures and tables in demo-output/
 #   make test        .venv with the test tools, then ruff, mypy, import-linter and pytest
 #   make lint        the checks without pytest
 #   make benchmark   times and memory on this machine: tables, and JSON in build/

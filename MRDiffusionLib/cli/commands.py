@@ -38,7 +38,7 @@ def add_commands(subparsers: Any, common: argparse.ArgumentParser) -> None:
     _add_other_computer(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, on one line")
 
-    parser = add("demo", demo, "Synthesize and Super-resolve on the shipped samples; pictures and tables")
+    parser = add("demo", demo, "all tasks on the shipped samples; pictures and tables")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder [default demo-output]")
 
 
@@ -130,11 +130,11 @@ def _add_other_computer(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    """Both tasks on the shipped samples."""
-    from ..tasks import demo_superresolution, demo_synthesis
+    """All tasks on the shipped samples."""
+    from ..tasks import demo_quality, demo_superresolution, demo_synthesis
     from .bar import Bar
 
-    for task in (demo_superresolution, demo_synthesis):
+    for task in (demo_superresolution, demo_synthesis, demo_quality):
         with Bar() as bar:
             shown = task.main(options.out, progress=bar)
         print(f"{shown.table}\nThe picture is {shown.picture}; the volumes lie beside it.\n")

@@ -9,6 +9,7 @@ Monga et al. 1912.10557, section IV):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..physics.fourier import fft2c
 from ..physics.low_pass import low_pass, measured_extent
 from ..settings import KINDS
 from .unet import VDMUNet
+
+SPECTRUM = 32
+"""Side of the power spectrum that levels are read off."""
 
 
 class Enhancer(nn.Module):
@@ -102,11 +107,13 @@ class Enhancer(nn.Module):
 
 
 class LevelEstimator(nn.Module):
-    """How degraded images are: `(images) -> levels`, a small network whose places vote by the signal that they see.
+    """How degraded images are: `(images) -> levels`, a small network that looks at the image and at its power spectrum.
+
+    Noise raises the floor of the spectrum, and a fast scan empties its edge, which no small part of an image shows.
 
     Args:
         kinds: number of kinds.
-        channels: features per level; each halves the image.
+        channels: features per level, of both looks; each halves the image.
 
     Raises:
         ValueError: no channels.
@@ -116,17 +123,34 @@ class LevelEstimator(nn.Module):
         super().__init__()
         if not channels:
             raise ValueError("channels is empty")
-        layers: list[nn.Module] = []
-        before = 1
-        for features in channels:
-            layers += [nn.Conv2d(before, features, 3, stride=2, padding=1), nn.SiLU()]
-            before = features
-        self.layers = nn.Sequential(*layers)
-        self.head = nn.Conv2d(before, kinds, 1)
-        self.factor = 2 ** len(channels)
+        self.image, self.spectrum = _halving(channels), _halving(channels)
+        side = math.ceil(SPECTRUM / 2 ** len(channels))
+        self.head = nn.Sequential(nn.Linear(channels[-1] * (side * side + 1), 64), nn.SiLU(), nn.Linear(64, kinds))
 
     def forward(self, images: Tensor) -> Tensor:
         """Levels (B, kinds) in [0, 1] of images (B, 1, H, W), air -1."""
-        votes = torch.sigmoid(self.head(self.layers(images)).float())
-        signal = F.adaptive_avg_pool2d((images.float() + 1).clamp(min=0), (votes.shape[-2], votes.shape[-1])) + 1e-6
-        return (votes * signal).flatten(2).sum(2) / signal.flatten(2).sum(2)
+        seen = self.image(images)
+        # Places count by the signal that they see.
+        signal = F.adaptive_avg_pool2d((images.float() + 1).clamp(min=0), (seen.shape[-2], seen.shape[-1])) + 1e-6
+        looked = (seen.float() * signal).flatten(2).sum(2) / signal.flatten(2).sum(2)
+        of_spectrum = self.spectrum(log_spectrum(images).to(images.dtype)).float().flatten(1)
+        both = torch.cat([of_spectrum, looked], dim=1).to(images.dtype)
+        return torch.sigmoid(self.head(both).float())
+
+
+def log_spectrum(images: Tensor) -> Tensor:
+    """Logarithm of the power of k-space over its mean, (B, 1, SPECTRUM, SPECTRUM), of images (B, 1, H, W), air -1.
+
+    A Hann window keeps the edges of a crop from filling the axes of k-space.
+    """
+    rows, columns = (torch.hann_window(n, periodic=False, device=images.device) for n in images.shape[-2:])
+    windowed = (images.float() + 1).clamp(min=0) * rows[:, None] * columns
+    power = F.adaptive_avg_pool2d(fft2c(windowed).abs().square(), SPECTRUM)
+    return torch.log10(power / power.mean((-2, -1), keepdim=True).clamp(min=1e-12) + 1e-8)
+
+
+def _halving(channels: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, features in zip((1, *channels), channels):
+        layers += [nn.Conv2d(before, features, 3, stride=2, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers)

@@ -14,10 +14,10 @@ from MRDiffusionLib import tasks
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
 from MRDiffusionLib.networks.degrader import EDGES, NODES, Degrader
-from MRDiffusionLib.networks.enhancer import Enhancer, LevelEstimator
+from MRDiffusionLib.networks.enhancer import SPECTRUM, Enhancer, LevelEstimator, log_spectrum
 from MRDiffusionLib.networks.unet import coordinates
 from MRDiffusionLib.packs import read_info
-from MRDiffusionLib.physics.degradation import FastScan
+from MRDiffusionLib.physics.degradation import FastScan, fast_scan, noisy_scan
 from MRDiffusionLib.physics.fourier import fft2c, ifft2c
 from MRDiffusionLib.physics.levels import acceleration
 from MRDiffusionLib.physics.low_pass import decayed, low_pass, measured_extent
@@ -283,15 +283,17 @@ def test_low_pass_keeps_the_centre_of_k_space(size):
     assert torch.allclose(low_pass(low, torch.tensor([0.5, 1.0])), low, atol=1e-5)
 
 
-def test_votes_count_by_signal():
-    """An image of half air has the level of its other half."""
+def test_the_estimator_looks_where_the_signal_is():
+    """Air beside the object changes next to nothing of what it sees in the image."""
     torch.manual_seed(0)
     estimator = LevelEstimator(1, (4,))
-    image = torch.full((1, 1, 16, 16), -1.0)
-    image[..., 8:] = 0.3 + 0.1 * torch.randn(16, 8)
+    torch.nn.init.zeros_(estimator.head[0].weight[:, : 4 * (SPECTRUM // 2) ** 2].detach())
+    image = torch.full((1, 1, 16, 20), -1.0)
+    image[..., 10:] = torch.rand((1, 1, 16, 10), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        votes = torch.sigmoid(estimator.head(estimator.layers(image)))[..., 5:].mean()
-        assert float(estimator(image)) == pytest.approx(float(votes), abs=0.02)
+        seen = estimator.image(image)[..., 5:].mean((2, 3))
+        alone = estimator.head(torch.cat([torch.zeros(1, 4 * (SPECTRUM // 2) ** 2), seen], dim=1)).sigmoid()
+        assert float(estimator(image)) == pytest.approx(float(alone), abs=0.02)
 
 
 def test_steps_of_the_unrolled_descent_follow_the_misfit(tiny_enhancer_pack: Path):
@@ -315,3 +317,18 @@ def test_steps_of_the_unrolled_descent_follow_the_misfit(tiny_enhancer_pack: Pat
 def test_settings_that_make_no_network_are_refused(tiny_enhancer_pack: Path, change):
     with pytest.raises(ValueError, match="make no network"):
         Enhancer(**{**read_info(tiny_enhancer_pack).network, **change})
+
+
+def test_the_spectrum_tells_noise_and_fast_scans_whatever_the_gain():
+    """Noise raises its edge, a fast scan empties it; brightness changes nothing, and nor does the size much."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = (torch.arange(n).float() - n / 2 for n in (96, 80))
+    clean = (0.5 + 0.4 * torch.sin(x / 2)) * ((y[:, None] / 40) ** 2 + (x / 30) ** 2 < 1)
+    scans = [clean, noisy_scan(clean, 0.8, generator), fast_scan(clean, FastScan(0.5))]
+    spectra = log_spectrum(2 * torch.stack(scans)[:, None] - 1)
+    assert spectra.shape == (3, 1, SPECTRUM, SPECTRUM)
+    edge = spectra[:, 0, [0, -1]].mean((1, 2))
+    assert edge[1] > edge[0] + 1 and edge[2] < edge[0] - 0.3
+    brighter = log_spectrum(2 * 1.7 * torch.stack(scans)[:, None] - 1)
+    assert torch.allclose(brighter, spectra, atol=1e-3)
+    assert torch.isfinite(log_spectrum(torch.full((1, 1, 33, 40), -1.0))).all(), "air alone"
