@@ -10,7 +10,7 @@ import numpy as np
 from ..evaluation import haarpsi, psnr, ssim
 from ..imaging.volume import read_volume, write_volume
 from ..request import Request, Result
-from ..settings import DegradationSettings, EnhancementSettings
+from ..settings import KINDS, DegradationSettings, EnhancementSettings
 from . import OnProgress, PackCache, run
 from .demo import Array, Demonstration, Tile, draw, make_folder, part, sample_path, save
 
@@ -39,17 +39,17 @@ def main(
     folder, cache = make_folder(Path(folder)), PackCache()
     good, noisy = sample_path(GOOD), sample_path(NOISY)
     made: dict[str, Result] = {}
-    for number, kind in enumerate(("noise", "blur")):
+    for number, kind in enumerate(KINDS):
         degrade = DegradationSettings(kind=kind, level=LEVEL)
         request = Request("degradation", degrader.format(kind), {"image": str(good)}, degrade)
-        degraded = run(request, cache=cache, progress=part(progress, number, 3))
+        degraded = run(request, cache=cache, progress=part(progress, number, len(KINDS) + 1))
         path = folder / f"degradation-{kind}.nii.gz"
         write_volume(degraded.volumes["result"], path)
         made[f"degrader:\n{kind}"] = degraded
         enhance = Request("enhancement", enhancer, {"image": str(path)}, EnhancementSettings(kind, LEVEL))
         made[f"{kind},\nenhanced"] = run(enhance, cache=cache)
     last = Request("enhancement", enhancer, {"image": str(noisy)}, EnhancementSettings("noise", LEVEL))
-    made[ENHANCED] = run(last, cache=cache, progress=part(progress, 2, 3))
+    made[ENHANCED] = run(last, cache=cache, progress=part(progress, len(KINDS), len(KINDS) + 1))
     truth = read_volume(good).array
     images = {SCAN: read_volume(noisy).array, **{name: result.volumes["result"].array for name, result in made.items()}}
     white = float(np.percentile(truth[truth > 0], 99.8))
@@ -80,6 +80,6 @@ def _table(scores: Mapping[str, Mapping[str, float]], result: Result, slices: in
 
 def _tiles(truth: Array, images: Mapping[str, Array], white: float) -> list[Tile]:
     """One slice of everything in the same window."""
-    order = (SCAN, ENHANCED, "degrader:\nnoise", "noise,\nenhanced", "degrader:\nblur", "blur,\nenhanced")
+    order = [SCAN, ENHANCED, *(name for name in images if name not in (SCAN, ENHANCED))]
     made = [Tile(name, images[name][SLICE], white, synthetic=name != SCAN) for name in order]
     return [Tile(FULL, truth[SLICE], white), *made]

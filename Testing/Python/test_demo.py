@@ -14,7 +14,7 @@ from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.volume import read_volume
 from MRDiffusionLib.request import Progress
 from MRDiffusionLib.settings import SynthesisSettings
-from MRDiffusionLib.tasks import demo, demo_superresolution, demo_synthesis
+from MRDiffusionLib.tasks import demo, demo_quality, demo_superresolution, demo_synthesis
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,3 +105,31 @@ def test_demo_of_synthesis_writes_picture_table_and_volumes(tiny_synthesis_pack:
         {"percentile": 99.5, "value": 0.9},
     )
     assert given["bSSFP"].shape == truth.shape == read_volume(tmp_path / "synthesis.nii.gz").array.shape
+
+
+def test_demo_of_quality_writes_picture_table_and_volumes(
+    tiny_degrader_pack: Path, tiny_enhancer_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a degrader of noise alone at hand, it stands for both kinds."""
+    monkeypatch.setattr(demo_quality, "KINDS", ("noise",))
+    states: list[Progress] = []
+    shown = demo_quality.main(
+        tmp_path, degrader=str(tiny_degrader_pack), enhancer=str(tiny_enhancer_pack), progress=states.append
+    )
+    assert list(shown.scores) == [
+        "noisy scan (simulated)",
+        "degrader: noise",
+        "noise, enhanced",
+        "noisy scan, enhanced",
+    ]
+    assert "simulated" in shown.table and "SYNTHETIC" in shown.table
+    done = [state.slice / state.slices for state in states]
+    assert done == sorted(done) and done[-1] == 1
+    record = json.loads((tmp_path / "enhancement.json").read_text())
+    assert record["synthetic"] is True and record["request"]["settings"]["kind"] == "noise"
+    picture = np.asarray(Image.open(shown.picture).convert("RGB"))
+    yellow = ((picture == (255, 255, 0)).all(-1)).any(0).reshape(5, -1).any(1)
+    assert yellow.tolist() == [False, False, True, True, True]
+    truth = read_volume(demo.SAMPLE_DATA / "brain-t1-fine.nii.gz")
+    for name in ("enhancement", "degradation-noise"):
+        assert read_volume(tmp_path / f"{name}.nii.gz").geometry.agrees_with(truth.geometry)
