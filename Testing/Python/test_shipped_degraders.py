@@ -1,4 +1,4 @@
-"""The shipped degrader on a slice of the sample, a test subject: beside simulated acquisitions of the same level."""
+"""The shipped degraders on a slice of the sample, a test subject: beside simulated acquisitions of the same level."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def made(kind: str, level: float, seed: int = 0) -> np.ndarray:
     return np.asarray(array / intensity_scale(read_volume(SAMPLE).array, pack.normalisation), np.float32)
 
 
-@pytest.mark.parametrize("kind", ["noise"])
+@pytest.mark.parametrize("kind", ["noise", "blur"])
 def test_what_is_added_is_what_an_acquisition_adds(kind: str, clean: np.ndarray) -> None:
     head = clean > 0.05
     before = 0.0

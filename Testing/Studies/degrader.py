@@ -2,7 +2,8 @@
 
     python Testing/Studies/degrader.py data/axial256_u8.npz --out docs/results/degrader [--noise PACK] [--blur PACK]
 
-Test subjects 53 to 60, some slices of each, five levels, two seeds. Writes tables.md, scores.json and a picture of each
+Test subjects 53 to 60, some slices of each, five levels, two seeds, beside ten acquisitions. Writes tables.md,
+scores.json and a picture of each
 kind. Every generated image carries the word SYNTHETIC.
 """
 
@@ -41,6 +42,8 @@ TEST = range(53, 61)
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SHOWN = (0.3, 0.6, 0.9)
 SEEDS = (0, 1)
+ACQUISITIONS = 10
+"""Of each slice; the first as many as `SEEDS` stand for what one scan shows, the others for what scans show."""
 AIR = 0.05
 """Share of white below which a voxel of the clean image is air."""
 FLOOR = 1e-4
@@ -56,9 +59,10 @@ class Scores:
 
     Attributes:
         ssim, acquired_ssim: of the degrader's and of the acquired images to the clean ones.
-        deviation: standard deviation of what was added within the head, the degrader's over the acquired one.
-        spectrum, acquired_spectrum: power over the acquired one's, dB by ring up to 0.5 cycles a pixel, of the degrader
-            and of a second acquisition; NaN where there is next to no power.
+        deviation, acquired_deviation: standard deviation of what was added within the head, the degrader's and an
+            acquisition's, over that of many acquisitions.
+        spectrum, acquired_spectrum: power over that of many acquisitions, dB by ring up to 0.5 cycles a pixel, of the
+            degrader and of as many other acquisitions; NaN where there is next to no power.
         shift: length of the shift against the clean image, pixels.
         seeds, acquired_seeds: correlation of what two seeds add within the head.
     """
@@ -66,6 +70,7 @@ class Scores:
     ssim: float
     acquired_ssim: float
     deviation: float
+    acquired_deviation: float
     spectrum: tuple[float, ...]
     acquired_spectrum: tuple[float, ...]
     shift: float
@@ -99,20 +104,28 @@ def made(clean: Floats, kind: str, level: float, model: DegraderModel, seed: int
     return degrade(Image(clean, geometry, "", 1.0, model.info.multiple, ()), model, request)
 
 
-def compare(clean: Floats, real: tuple[Floats, Floats], synthetic: tuple[Floats, Floats]) -> Scores:
-    """Of two seeds each."""
+def compare(clean: Floats, acquisitions: list[Floats], synthetic: list[Floats]) -> Scores:
+    """Of some seeds of the degrader and of more acquisitions."""
     inside = clean > AIR
-    added = [image - clean for image in (*real, *synthetic)]
+    real, many = acquisitions[: len(synthetic)], acquisitions[len(synthetic) :]
+
+    def deviation(images: list[Floats]) -> float:
+        return float(np.sqrt(np.mean([(image - clean)[inside].var() for image in images])))
+
+    def likeness(images: list[Floats]) -> float:
+        return float(np.corrcoef(*((image - clean)[inside] for image in images[:2]))[0, 1])
+
     shifts = [phase_cross_correlation(a, b, upsample_factor=50)[0] for a, b in zip(clean, synthetic[0])]
     return Scores(
-        ssim=float(ssim(clean, synthetic[0], 1.0)),
-        acquired_ssim=float(ssim(clean, real[0], 1.0)),
-        deviation=float(added[2][inside].std() / added[0][inside].std()),
-        spectrum=decibels(synthetic[0], real[0]),
-        acquired_spectrum=decibels(real[1], real[0]),
+        ssim=float(np.mean([ssim(clean, image, 1.0) for image in synthetic])),
+        acquired_ssim=float(np.mean([ssim(clean, image, 1.0) for image in acquisitions])),
+        deviation=deviation(synthetic) / deviation(many),
+        acquired_deviation=deviation(real) / deviation(many),
+        spectrum=decibels(np.concatenate(synthetic), np.concatenate(many)),
+        acquired_spectrum=decibels(np.concatenate(real), np.concatenate(many)),
         shift=float(np.mean([np.hypot(*shift) for shift in shifts])),
-        seeds=float(np.corrcoef(added[2][inside], added[3][inside])[0, 1]),
-        acquired_seeds=float(np.corrcoef(added[0][inside], added[1][inside])[0, 1]),
+        seeds=likeness(synthetic),
+        acquired_seeds=likeness(real),
     )
 
 
@@ -137,6 +150,7 @@ def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
         "SSIM to the clean image",
         "acquired",
         "deviation / acquired",
+        "of two acquisitions",
         "shift (pixels)",
         "correlation of seeds",
         "acquired",
@@ -144,7 +158,7 @@ def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
         "of two acquisitions",
     ]
     lines = [f"## {kind}", "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    names = ("ssim", "acquired_ssim", "deviation", "shift", "seeds", "acquired_seeds")
+    names = ("ssim", "acquired_ssim", "deviation", "acquired_deviation", "shift", "seeds", "acquired_seeds")
     for level, subjects in scores.items():
         means = {name: np.array([getattr(each, name) for each in subjects]) for name in names}
         what = f"{snr_ratio(level):.2f}" if kind == "noise" else f"{acceleration(level):.2f}"
@@ -195,9 +209,9 @@ def main(arguments: list[str] | None = None) -> None:
         for subject in TEST:
             clean = clean_slices(options.data, subject, options.slices)
             for level in LEVELS:
-                real = [acquired(clean, kind, level, subject, seed) for seed in SEEDS]
+                real = [acquired(clean, kind, level, subject, seed) for seed in range(ACQUISITIONS)]
                 synthetic = [made(clean, kind, level, model, seed) for seed in SEEDS]
-                scores[level].append(compare(clean, (real[0], real[1]), (synthetic[0], synthetic[1])))
+                scores[level].append(compare(clean, real, synthetic))
             print(f"{kind}: subject {subject}", flush=True)
         lines += table(kind, scores)
         raw[kind] = {str(level): [vars(each) for each in subjects] for level, subjects in scores.items()}
