@@ -3,8 +3,7 @@
     python Testing/Studies/degrader.py data/axial256_u8.npz --out docs/results/degrader [--noise PACK] [--blur PACK]
 
 Test subjects 53 to 60, some slices of each, five levels, two seeds, beside ten acquisitions. Writes tables.md,
-scores.json and a picture of each
-kind. Every generated image carries the word SYNTHETIC.
+scores.json and a picture of each kind. Every generated image carries the word SYNTHETIC.
 """
 
 from __future__ import annotations
