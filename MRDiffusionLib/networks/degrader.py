@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..physics.low_pass import decayed, low_pass, measured_extent
-from ..physics.transfer import BINS, lost, without_gaps
+from ..physics.transfer import BINS, lost, measured_losses, without_gaps
 from ..settings import KINDS
 from .unet import VDMUNet
 
@@ -25,11 +25,11 @@ SMALLEST = 1e-4
 class Degrader(nn.Module):
     """`(z, gamma, condition) -> prediction` for residuals `r = (low - expected(clean, level)) / d(level)`.
 
-    `expected` is the mean low-quality image of a clean one: for noise the clean image, for blur what is left of it
-    after `losses`, which are measured on the training pairs. `d` is the root mean square of `low - expected` at that
-    level, of those pairs. So the residual has deviation one at every level, and nothing of the clean image is lost. At
-    level 0 the task gives the image itself: `d` is not 0 there. The network works on images folded into channels,
-    `VDMUNet`: a latent space that is an exact one.
+    `expected` is the mean low-quality image of a clean one: for noise the clean image, for blur the magnitude of what
+    is left of it after `losses`, which are measured on the training pairs. `d` is the root mean square of
+    `low - expected` at that level, of those pairs. So the residual has deviation one at every level, and nothing of the
+    clean image is lost. At level 0 the task gives the image itself: `d` is not 0 there. The network works on images
+    folded into channels, `VDMUNet`: a latent space that is an exact one.
 
     The level is a plane beside the images, as FFDNet has its noise level (Zhang et al. 1710.04026). For blur the
     network also sees, over `d`, the clean image in bands of k-space around the edge of what such a scan measures, and
@@ -100,9 +100,7 @@ class Degrader(nn.Module):
 
     def expected(self, clean: Tensor, level: Tensor) -> Tensor:
         """The mean low-quality image of whole slices (B, 1, H, W) and levels (B,)."""
-        if self.kind == "noise":
-            return clean
-        return clean - lost(clean + 1, _at(self.losses, level), measured_extent(level))
+        return clean if self.kind == "noise" else self._filtered(clean, level).abs() - 1
 
     def residual(self, low: Tensor, clean: Tensor, level: Tensor) -> Tensor:
         """What is diffused, (B, 1, H, W), of whole slices and levels (B,)."""
@@ -119,9 +117,23 @@ class Degrader(nn.Module):
         """
         self.deviations.copy_(_by_part(levels, squared, torch.ones_like(squared)).sqrt().clamp(min=SMALLEST))
 
-    def set_losses(self, levels: Tensor, sums: Tensor, powers: Tensor) -> None:
-        """Take `losses` from pairs: levels (N,) and what `transfer.measured_losses` says of each (N, Q, Q)."""
-        self.losses.copy_(_by_part(levels, *without_gaps(sums, powers)))
+    def set_losses(self, pairs: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Take `losses` from pairs (clean, low, level), each one or more images (B, 1, H, W) and levels (B,).
+
+        A magnitude has lost its sign, which the ringing beside the object has. So after a first fit the low-quality
+        images get the sign of what it predicts, for a second.
+        """
+        levels = torch.cat([level for *_images, level in pairs])
+        for fit in range(2):
+            sums = []
+            for clean, low, level in pairs:
+                signed = (low + 1) * (self._filtered(clean, level).sign() if fit else 1)
+                sums.append(measured_losses(clean + 1, signed, measured_extent(level)))
+            self.losses.copy_(_by_part(levels, *without_gaps(*map(torch.cat, zip(*sums, strict=True)))))
+
+    def _filtered(self, clean: Tensor, level: Tensor) -> Tensor:
+        """What is left after the losses, air 0, with its sign."""
+        return clean + 1 - lost(clean + 1, _at(self.losses, level), measured_extent(level))
 
     def _deviation(self, level: Tensor) -> Tensor:
         """`d`, (B, 1, 1, 1)."""

@@ -13,8 +13,6 @@ from ..diffusion.noise import SampleNoise, stream_seed
 from ..diffusion.samplers import sample, step_gammas
 from ..diffusion.schedule import alpha, schedule_from_dict, sigma
 from ..networks.degrader import Degrader
-from ..physics.low_pass import measured_extent
-from ..physics.transfer import measured_losses
 from .building import building
 from .config import QualityConfig
 from .pairs import Pairs, from_levels
@@ -134,8 +132,7 @@ def measure(model: Degrader, pairs: Pairs) -> None:
     each = [images_and_levels(pairs, [i]) for i in range(len(pairs))]
     levels = torch.from_numpy(pairs.level)
     if model.kind == "blur":
-        sums = [measured_losses(high + 1, low + 1, measured_extent(level)) for high, low, level in each]
-        model.set_losses(levels, *(torch.cat(part) for part in zip(*sums, strict=True)))
+        model.set_losses(each)
     squares = [(low - model.expected(high, level)).square().mean((1, 2, 3)) for high, low, level in each]
     model.set_deviations(levels, torch.cat(squares))
 

@@ -21,7 +21,6 @@ from MRDiffusionLib.physics.degradation import FastScan, fast_scan, noisy_scan
 from MRDiffusionLib.physics.fourier import fft2c, ifft2c
 from MRDiffusionLib.physics.levels import acceleration
 from MRDiffusionLib.physics.low_pass import decayed, low_pass, measured_extent
-from MRDiffusionLib.physics.transfer import measured_losses
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
 from MRDiffusionLib.tasks.image import read_image
@@ -246,18 +245,19 @@ def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path)
 
 
 def test_what_scans_lose_on_average_is_not_left_to_chance(tiny_degrader_pack: Path):
-    """Of scans that are all alike the residual is nothing, and `degraded` is its inverse."""
+    """Of scans that are all alike the residual is next to nothing, ringing included, and `degraded` is its inverse."""
     network = Degrader("blur", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
-    level = torch.tensor([0.05, 0.95] * 4)
-    clean = 2 * torch.rand((8, 1, 64, 64), generator=torch.Generator().manual_seed(0)) - 1
-    low = decayed(clean + 1, measured_extent(level), torch.full_like(level, 0.3)) - 1
-    network.set_losses(level, *measured_losses(clean + 1, low + 1, measured_extent(level)))
-    assert torch.allclose(network.losses[4], network.losses[[0, -1]].mean(0), atol=0.1), (
-        "parts without pairs lie between"
-    )
+    level = torch.tensor([0.3, 0.95] * 4)
+    clean = torch.rand((8, 1, 64, 64), generator=torch.Generator().manual_seed(0))
+    clean[..., :16] = 0
+    weaker = decayed(low_pass(clean, measured_extent(level)), measured_extent(level), torch.full_like(level, 0.3))
+    clean, low = 2 * clean - 1, 2 * weaker.abs() - 1
+    assert (weaker < 0).any(), "beside the object the magnitude has lost a sign"
+    network.set_losses([(clean[:4], low[:4], level[:4]), (clean[4:], low[4:], level[4:])])
+    assert torch.allclose(network.losses[6], network.losses[[3, 9]].mean(0), atol=0.1), "between two parts with pairs"
     before = (low - clean).square().mean((1, 2, 3))
     after = (low - network.expected(clean, level)).square().mean((1, 2, 3))
-    assert (after < 0.01 * before).all()
+    assert (after < 0.1 * before).all()
     network.set_deviations(level, after)
     residual = network.residual(low, clean, level)
     assert torch.allclose(residual.square().mean((1, 2, 3)), torch.ones(8), rtol=0.3)
