@@ -10,31 +10,37 @@ import numpy as np
 import slicer
 import slicer.util
 
-from MRDiffusionLib.errors import InputError, StorageError, UserError
+from MRDiffusionLib.errors import InputError, UserError
 from MRDiffusionLib.imaging.checksum import sha256_of
 from MRDiffusionLib.imaging.dicom import write_dicom
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import TASKS, info_of
-from MRDiffusionLib.worker import outputs
-from MRDiffusionLib.worker.protocol import to_json
 
 from . import grids, nodes
 from .parameters import Parameters
 from .text import _
 
-SUFFIXES = (".nii.gz", ".nrrd", ".nii", ".mha")
-
 
 def results_of(scene: Any) -> list[Any]:
     """The results in a scene, the oldest first; not previews, nor what a browser shows of a sweep, nor what belongs to
     a result: its standard deviation and differences."""
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    volumes = (scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count))
     passing = (nodes.PREVIEW, nodes.SWEEP)
-    results = (node for node in volumes if node.GetAttribute(nodes.ROLE) == "result")
+    results = (node for node in _volumes(scene) if node.GetAttribute(nodes.ROLE) == "result")
     return [node for node in results if all(node.GetAttribute(name) is None for name in passing)]
+
+
+def parts_of(result: Any) -> list[Any]:
+    """What belongs to a result and is in the scene: its standard deviation, and its differences from other images."""
+    run = result.GetAttribute(nodes.RUN)
+    made = (node for node in _volumes(result.GetScene()) if run is not None and node.GetAttribute(nodes.RUN) == run)
+    return [node for node in made if node.GetAttribute(nodes.ROLE) != "result"]
+
+
+def _volumes(scene: Any) -> list[Any]:
+    found: list[Any] = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    return found
 
 
 def titles(node: Any) -> tuple[str, str]:
@@ -56,6 +62,8 @@ def story(node: Any) -> list[str]:
             "  ", " "
         )
     )
+    if node.GetAttribute(nodes.CHANGED):
+        sentences.append(_("Its file has been changed since it was saved: what is said here is of how it was before."))
     if pack.get("training_data"):
         sentences.append(_("The model was trained on: {text}.").format(text=pack["training_data"].rstrip(".")))
     if request.get("task") in TASKS:
@@ -83,34 +91,6 @@ def _chosen(request: dict[str, Any]) -> list[str]:
             value = f"{value:g}"
         found.append(f"{label} {value if value not in (None, '') else _('automatic')}")
     return found
-
-
-def sidecar(node: Any, path: Path) -> dict[str, Any]:
-    """What lies beside a saved result, as beside those of the command line.
-
-    Args:
-        path: the file that the volume was saved to.
-    """
-    role = node.GetAttribute(nodes.ROLE)
-    told = {
-        "provenance": nodes.provenance_of(node) or {},
-        "measurements": nodes.measurements_of(node),
-        "warnings": [],
-        "sha256": {role: sha256_of(slicer.util.arrayFromVolume(node))},
-    }
-    return outputs.sidecar(told, {role: path})
-
-
-def write_sidecar(node: Any, path: Path) -> Path:
-    """Write the provenance of a result beside its file. Raises StorageError."""
-    suffix = next((each for each in SUFFIXES if path.name.lower().endswith(each)), path.suffix)
-    place = path.with_name(path.name[: len(path.name) - len(suffix)] + ".json")
-    try:
-        place.write_text(to_json(sidecar(node, path), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(_("{file} cannot be written ({reason})").format(file=place, reason=reason)) from error
-    return place
 
 
 def export_dicom(node: Any, folder: Path) -> list[Path]:
@@ -185,12 +165,11 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
 
 
 def remove(node: Any) -> None:
-    """Take a result, its standard deviation and its difference out of the scene."""
-    scene, made = node.GetScene(), node.GetAttribute(nodes.PROVENANCE)
+    """Take a result out of the scene, and what belongs to it, which stays as long as there is a copy of the result."""
+    scene, run = node.GetScene(), node.GetAttribute(nodes.RUN)
+    copied = any(each is not node and each.GetAttribute(nodes.RUN) == run for each in results_of(scene))
+    parts = [] if copied else parts_of(node)
     if scene.GetUndoFlag():
         scene.SaveStateForUndo()
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    volumes = [scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count)]
-    for volume in volumes:
-        if volume is node or (nodes.is_synthetic(volume) and volume.GetAttribute(nodes.PROVENANCE) == made):
-            nodes.remove(volume)
+    for each in (node, *parts):
+        nodes.remove(each)

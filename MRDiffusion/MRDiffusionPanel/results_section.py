@@ -13,7 +13,7 @@ import slicer.util
 
 from MRDiffusionLib.errors import UserError
 
-from . import nodes, results, views
+from . import nodes, results, sidecars, views
 from .scene_watch import SceneWatch
 from .signals import Signal
 from .text import _
@@ -156,7 +156,10 @@ class ResultsSection:
         # The sidecar is written by whoever listens to files being saved (`sidecars`).
         if not slicer.util.saveNode(node, file, {}):  # the default is one object for all calls
             raise UserError(_("{file} cannot be written").format(file=file), _("Choose another place"))
-        return _("Saved to {file}, with what made it beside it.").format(file=file)
+        beside = sidecars.find(Path(file))
+        if beside is None:
+            return _("Saved to {file}, but not what made it.").format(file=file)
+        return _("Saved to {file}, with what made it beside it in {name}.").format(file=file, name=beside.name)
 
     def _dicom(self, node: Any) -> str | None:
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))

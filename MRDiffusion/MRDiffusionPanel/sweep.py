@@ -246,13 +246,17 @@ class Sweep:
 
 
 def keep(sequence: Any, label: str) -> Any:
-    """A result of a sweep as a node of its own, beside its input. Raises UserError where it is not there."""
+    """A result of a sweep as a node of its own, beside its input. Raises UserError where it is not there.
+
+    It is a result like that of a run of its own: deleting it leaves the sweep and what else was kept of it.
+    """
     scene, data = sequence.GetScene(), sequence.GetDataNodeAtValue(label)
     if data is None:
         raise UserError(_("the sequence {name} has no {label}").format(name=sequence.GetName(), label=label))
     made = slicer.vtkMRMLScalarVolumeNode()
     made.Copy(data)
     made.RemoveAttribute(nodes.SWEEP)
+    made.SetAttribute(nodes.RUN, nodes.new_run())
     made.SetName(scene.GenerateUniqueName(data.GetName()))
     made.SetUndoEnabled(True)
     node = scene.AddNode(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,31 @@ def test_what_made_a_result_is_told_in_words(panel: Any, result: Any) -> None:
     assert "by the model p 2." in told and "was trained on: hearts." in told and "Weights abababababab" in told
 
 
-def test_a_saved_result_has_its_provenance_beside_it(panel: Any, result: Any, tmp_path: Path, monkeypatch) -> None:
-    listener, module = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager()), slicer.modules.MRDiffusionInstance
-    if module.sidecars is not None:  # of a test before, in which the application has started
-        module.sidecars.remove()
-        module.sidecars = None
-    place = tmp_path / "lge.nrrd"
+@pytest.fixture
+def told(module: Any) -> Iterator[list[str]]:
+    """What a person is told while files are saved and loaded in the whole application."""
+    instance, told = slicer.modules.MRDiffusionInstance, list[str]()
+    if instance.sidecars is not None:  # of a test before, in which the application has started
+        instance.sidecars.remove()
+        instance.sidecars = None
+    listener = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager(), told.append)
+    yield told
+    listener.remove()
+    assert listener.Observations == []
+
+
+def save(panel: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Press Save and choose a place; gives what the panel says."""
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(place))
     press(panel, "save")
-    assert "Saved to" in panel.results.text.text
+    return panel.results.text.text
+
+
+def test_a_saved_result_has_its_provenance_beside_it(
+    panel: Any, result: Any, told: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    place = tmp_path / "lge.nrrd"
+    assert "beside it in lge.json" in save(panel, place, monkeypatch)
     written = json.loads((tmp_path / "lge.json").read_text())
     assert written["synthetic"] is True and written["request"] == nodes.provenance_of(result)["request"]
     assert written["outputs"] == {
@@ -95,15 +112,78 @@ def test_a_saved_result_has_its_provenance_beside_it(panel: Any, result: Any, tm
     slicer.util.saveNode(result, str(tmp_path / "other.nii.gz"), {})
     slicer.util.saveNode(nodes.input_of(result), str(tmp_path / "input.nrrd"), {})
     assert (tmp_path / "other.json").exists() and not (tmp_path / "input.json").exists()
-    listener.remove()
-    slicer.util.saveNode(result, str(tmp_path / "last.nrrd"), {})
-    assert not (tmp_path / "last.json").exists()
+    assert told == []
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: "")
     press(panel, "save")
     monkeypatch.setattr(slicer.util, "saveNode", lambda *_: False)
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: "/nowhere/x.nrrd")
     press(panel, "save")
     assert "/nowhere/x.nrrd cannot be written" in panel.results.text.text
+
+
+def test_what_others_have_written_is_not_overwritten(
+    panel: Any, result: Any, told: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    """As the JSON of BIDS, which has the name of the image."""
+    bids, second, place = tmp_path / "t1.json", tmp_path / "t1.nii.gz.json", tmp_path / "t1.nii.gz"
+    bids.write_text('{"EchoTime": 0.03}')
+    for _ in range(2):  # the second time it replaces its own
+        assert "beside it in t1.nii.gz.json" in save(panel, place, monkeypatch)
+        assert json.loads(second.read_text())["outputs"]["result"]["file"] == "t1.nii.gz"
+    save(panel, tmp_path / "t1.nrrd", monkeypatch)
+    assert json.loads((tmp_path / "t1.nrrd.json").read_text())["synthetic"] and told == []
+    second.write_text("mine")
+    assert "but not what made it" in save(panel, place, monkeypatch)
+    assert "t1.json and t1.nii.gz.json belong to other data" in told[0] and result.GetName() in told[0]
+    assert (bids.read_text(), second.read_text()) == ('{"EchoTime": 0.03}', "mine")
+
+
+def test_a_saved_result_is_known_when_it_is_loaded_again(
+    panel: Any, result: Any, told: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    place, kept = tmp_path / "patient-7.nii.gz", tmp_path / "kept.nrrd"
+    save(panel, place, monkeypatch)
+    save(panel, kept, monkeypatch)
+    names = nodes.ROLE, nodes.PROVENANCE, nodes.MEASUREMENTS, nodes.RUN, nodes.SYNTHETIC, nodes.CHANGED
+    before = {name: result.GetAttribute(name) for name in names}
+    slicer.mrmlScene.Clear()
+    loaded = slicer.util.loadVolume(str(place))
+    assert loaded.GetName() == "SYNTHETIC patient-7"
+    read = {name: loaded.GetAttribute(name) for name in names}
+    for name in (nodes.PROVENANCE, nodes.MEASUREMENTS):
+        assert json.loads(read.pop(name)) == json.loads(before.pop(name))
+    assert read == before
+    panel.enter()
+    assert panel.parameters.inputVolume is None and nodes.first_input(slicer.mrmlScene) is None
+    assert listed(panel)[0][0] == "patient-7"
+    panel.results.choose(loaded)
+    assert "low_resolution (brain)" in panel.results.text.text and "seed 7" in panel.results.text.text
+    # Of a file that is another one by now only that is said.
+    slicer.util.saveNode(add_volume("other"), str(kept), {})
+    changed = slicer.util.loadVolume(str(kept))
+    assert nodes.is_synthetic(changed) and "has been changed since" in " ".join(results.story(changed))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"synthetic": true}', '{"synthetic": true, "outputs": {"a": {"file": "x"}}}']
+)
+def test_json_that_says_nothing_of_a_file_does_not_mark_it(
+    panel: Any, told: list[str], tmp_path: Path, text: str
+) -> None:
+    slicer.util.saveNode(add_volume("scan"), str(tmp_path / "scan.nrrd"), {})
+    (tmp_path / "scan.json").write_text(text)
+    assert not nodes.is_synthetic(slicer.util.loadVolume(str(tmp_path / "scan.nrrd")))
+
+
+def test_files_of_the_command_line_are_known_and_belong_together(panel: Any, told: list[str], tmp_path: Path) -> None:
+    files = {"result": "sr.nrrd", "standard_deviation": "sr_standard_deviation.nrrd"}
+    for file in files.values():
+        slicer.util.saveNode(add_volume("made"), str(tmp_path / file), {})
+    outputs = {role: {"file": file, "sha256": "0"} for role, file in files.items()}
+    written = {"synthetic": True, "request": {}, "outputs": outputs, "measurements": {}, "warnings": []}
+    (tmp_path / "sr.json").write_text(json.dumps(written))
+    result, deviation = (slicer.util.loadVolume(str(tmp_path / file)) for file in files.values())
+    assert nodes.is_synthetic(result) and results.parts_of(result) == [deviation]
 
 
 class Database:
@@ -210,6 +290,28 @@ def test_delete_takes_the_standard_deviation_along(panel: Any, result: Any) -> N
     assert result.GetScene() is None and deviation.GetScene() is None and other.GetScene() is not None
 
 
+def test_delete_leaves_copies_and_runs_that_are_alike(panel: Any, result: Any) -> None:
+    """Also where all that made them is the same, as when a run is made again within the second."""
+    deviation = panel.logic.results["standard_deviation"]
+    other = run(panel)
+    other_deviation = panel.logic.results["standard_deviation"]
+    for node in (other, other_deviation):
+        node.SetAttribute(nodes.PROVENANCE, result.GetAttribute(nodes.PROVENANCE))
+    copy = slicer.vtkMRMLScalarVolumeNode()
+    copy.Copy(result)
+    copy = slicer.mrmlScene.AddNode(copy)
+    slicer.app.processEvents()
+    panel.results.choose(result)
+    press(panel, "remove")
+    assert result.GetScene() is None
+    assert all(node.GetScene() is not None for node in (copy, deviation, other, other_deviation))
+    slicer.app.processEvents()
+    panel.results.choose(copy)
+    press(panel, "remove")
+    assert copy.GetScene() is None and deviation.GetScene() is None
+    assert all(node.GetScene() is not None for node in (other, other_deviation))
+
+
 def test_undo_takes_the_newest_result_and_shows_its_input(panel: Any, result: Any) -> None:
     source = nodes.input_of(result)
     composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
@@ -236,7 +338,7 @@ def test_many_results_cost_little(panel: Any) -> None:
     panel.results.table.__dict__["setRowCount"] = lambda rows: (made.append(rows), count(rows))
     for number in range(200):
         node = add_volume(f"SYNTHETIC LGE of heart | seed {number}", (1, 4, 4))
-        nodes.mark(node, "result", {"request": {}}, {})
+        nodes.mark(node, "result", {"request": {}}, {}, nodes.new_run())
     assert len(listed(panel)) == 200
     panel.enter()
     slicer.app.processEvents()
