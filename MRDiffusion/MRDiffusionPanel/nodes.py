@@ -34,6 +34,7 @@ FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and
 INPUT_REFERENCE = "MRDiffusion.Input"
 PREVIEW = "MRDiffusion.Preview"
 SWEEP = "MRDiffusion.Sweep"
+GREY = "vtkMRMLColorTableNodeGrey"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
@@ -194,8 +195,15 @@ def give_display(node: Any, role: str, like: Any = None) -> None:
         return
     node.CreateDefaultDisplayNodes()
     if role != "result":
+        give_colours(node)
+
+
+def give_colours(node: Any) -> None:
+    """Colours and a legend for a volume with a display, if it is still grey."""
+    display = node.GetDisplayNode()
+    if display.GetColorNodeID() in (None, GREY):
         if node.GetScene().GetNodeByID(DEVIATION_COLOURS) is not None:
-            node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
+            display.SetAndObserveColorNodeID(DEVIATION_COLOURS)
         add_legend(node)
 
 

@@ -38,6 +38,11 @@ def parts_of(result: Any) -> list[Any]:
     return [node for node in made if node.GetAttribute(nodes.ROLE) != "result"]
 
 
+def deviation_of(result: Any) -> Any:
+    """The standard deviation of a result's samples, or None where it has none."""
+    return next((part for part in parts_of(result) if part.GetAttribute(nodes.ROLE) == "standard_deviation"), None)
+
+
 def _volumes(scene: Any) -> list[Any]:
     found: list[Any] = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
     return found

@@ -57,7 +57,7 @@ class ResultsSection:
         for name, text, tip, slot in (
             ("show", _("Show"), _("Show the result where its input lies"), self._show),
             ("again", _("Run again"), _("Make the result again exactly: same model, settings and seed"), self._again),
-            ("save", _("Save..."), _("Save the volume, and beside it a file that says what made it"), self._save),
+            ("save", _("Save..."), _("Save it with its standard deviation, and what made it beside it"), self._save),
             ("dicom", _("DICOM..."), _("Write a DICOM series that is marked as synthetic"), self._dicom),
             ("remove", _("Delete"), _("Take the result and its standard deviation out of the scene"), self._remove),
             ("undo", _("Undo"), _("Take the newest result out of the scene, and show its input again"), self._undo),
@@ -69,6 +69,10 @@ class ResultsSection:
             button.clicked.connect(wrapped)
             row.addWidget(button)
         box.layout().addLayout(row)
+        self.deviation = qt.QCheckBox(_("Standard deviation over the result"))
+        self.deviation.toolTip = _("Show in colours how much the samples differ: where they do, the model is unsure")
+        self.deviation.clicked.connect(self._on_deviation)
+        box.layout().addWidget(self.deviation)
         self.text = qt.QLabel()
         self.text.wordWrap = True
         self.text.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
@@ -118,8 +122,26 @@ class ResultsSection:
         node = self.current
         for name, button in self.buttons.items():
             button.enabled = bool(self._listed) if name == "undo" else node is not None
+        self._follow_deviation(node)
         self._tell(results.story(node) if node is not None else [])
         self.chosen.emit(node)
+
+    def _follow_deviation(self, node: Any) -> None:
+        deviation = None if node is None else results.deviation_of(node)
+        self.deviation.visible = deviation is not None
+        self.deviation.checked = bool(views.opacity_of(deviation))
+
+    def _on_deviation(self, *_arguments: Any) -> None:
+        node = self.current
+        deviation = None if node is None else results.deviation_of(node)
+        # What the views show decides, not the mark in the box: other buttons and modules change them as well.
+        if deviation is not None and not views.opacity_of(deviation):
+            deviation.CreateDefaultDisplayNodes()
+            nodes.give_colours(deviation)  # grey where it comes from a file
+            views.show_over(node, deviation)
+        elif node is not None:
+            self._show(node)
+        self._follow_deviation(node)
 
     def _tell(self, sentences: list[str]) -> None:
         self.text.text = "<br>".join(html.escape(sentence) for sentence in sentences)
@@ -139,6 +161,7 @@ class ResultsSection:
     def _show(self, node: Any) -> None:
         source = nodes.input_of(node)
         views.show_result(source if source is not None else node, node)
+        self._follow_deviation(node)
 
     def _again(self, node: Any) -> None:
         self._run_again(node)
@@ -153,13 +176,23 @@ class ResultsSection:
         file = file[0] if isinstance(file, tuple) else file
         if not file:
             return None
+        told, deviation = [self._save_as(node, Path(file))], results.deviation_of(node)
+        if deviation is not None:
+            place = sidecars.place_of_deviation(Path(file))
+            if place.exists() and sidecars.find(place) is None:
+                told.append(_("Its standard deviation was not saved: {file} is there already.").format(file=place))
+            else:
+                told.append(self._save_as(deviation, place))
+        return " ".join(told)
+
+    def _save_as(self, node: Any, place: Path) -> str:
         # The sidecar is written by whoever listens to files being saved (`sidecars`).
-        if not slicer.util.saveNode(node, file, {}):  # the default is one object for all calls
-            raise UserError(_("{file} cannot be written").format(file=file), _("Choose another place"))
-        beside = sidecars.find(Path(file))
+        if not slicer.util.saveNode(node, str(place), {}):  # the default is one object for all calls
+            raise UserError(_("{file} cannot be written").format(file=place), _("Choose another place"))
+        beside = sidecars.find(place)
         if beside is None:
-            return _("Saved to {file}, but not what made it.").format(file=file)
-        return _("Saved to {file}, with what made it beside it in {name}.").format(file=file, name=beside.name)
+            return _("Saved to {file}, but not what made it.").format(file=place)
+        return _("Saved to {file}, with what made it beside it in {name}.").format(file=place, name=beside.name)
 
     def _dicom(self, node: Any) -> str | None:
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))

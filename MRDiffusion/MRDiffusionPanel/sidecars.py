@@ -108,6 +108,12 @@ def find(path: Path) -> Path | None:
     return next((place for place in places if _read(place, path) is not None), None)
 
 
+def place_of_deviation(path: Path) -> Path:
+    """Where the standard deviation goes of a result that is saved as `path`."""
+    stem = _stem(path)
+    return path.with_name(f"{stem}{DEVIATION}{path.name[len(stem) :]}")
+
+
 def recall(node: Any) -> None:
     """Mark a volume that was loaded from a file, and say what made it, if the file has a sidecar."""
     storage = node.GetStorageNode() if node.IsA(VOLUME) and node.GetAttribute(nodes.PROVENANCE) is None else None

@@ -15,6 +15,8 @@ from . import grids
 from .nodes import WORD, is_synthetic
 
 COLOUR = (1.0, 0.75, 0.0)
+OVERLAY = 0.5
+"""Opacity of what is shown over a result."""
 LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
@@ -38,6 +40,11 @@ def show_result(volume: Any, result: Any) -> None:
     slicer.util.setSliceViewerLayers(
         background=result, foreground=volume, foregroundOpacity=0.0, fit=volume.GetID() not in shown
     )
+
+
+def show_over(result: Any, overlay: Any) -> None:
+    """Show a result with another volume of its own over it, half transparent."""
+    slicer.util.setSliceViewerLayers(background=result, foreground=overlay, foregroundOpacity=OVERLAY)
 
 
 def show_instead(gone: Any, volume: Any) -> None:

@@ -164,6 +164,22 @@ def test_a_saved_result_is_known_when_it_is_loaded_again(
     assert nodes.is_synthetic(changed) and "has been changed since" in " ".join(results.story(changed))
 
 
+def test_a_standard_deviation_is_saved_with_its_result(
+    panel: Any, result: Any, told: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    text = save(panel, tmp_path / "sr.nii.gz", monkeypatch)
+    place = tmp_path / "sr_standard_deviation.nii.gz"
+    assert place.is_file() and "sr_standard_deviation.json" in text
+    made = slicer.util.loadVolume(str(place))
+    assert made.GetAttribute(nodes.ROLE) == "standard_deviation"
+    assert made.GetAttribute(nodes.RUN) == result.GetAttribute(nodes.RUN)
+    theirs = tmp_path / "t_standard_deviation.nrrd"
+    slicer.util.saveNode(add_volume("theirs"), str(theirs), {})
+    before = theirs.read_bytes()
+    assert "is there already" in save(panel, tmp_path / "t.nrrd", monkeypatch)
+    assert theirs.read_bytes() == before and told == []
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"synthetic": true}', '{"synthetic": true, "outputs": {"a": {"file": "x"}}}']
 )

@@ -55,6 +55,39 @@ def test_result_lies_behind_its_faded_input_and_is_marked(marked: Any, panel: An
     assert "fade to the input" in panel.ui.stateText.text
 
 
+def test_the_standard_deviation_is_shown_over_the_result(marked: Any, panel: Any) -> None:
+    colours = slicer.vtkMRMLColorTableNode()  # of Slicer's own files, which slicer-core lacks
+    colours.SetSingletonTag("FileInferno.txt")
+    slicer.mrmlScene.AddNode(colours)
+    low, box = add_volume(), panel.results.deviation
+    select(panel, low)
+    run(panel)
+    assert box.isHidden()  # of one sample
+    panel.parameters.samples = 2
+    result = run(panel)
+    deviation = panel.logic.results["standard_deviation"]
+    assert not box.isHidden() and not box.checked
+    composite = red().mrmlSliceCompositeNode()
+    box.click()
+    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (result.GetID(), deviation.GetID())
+    assert 0 < composite.GetForegroundOpacity() < 1 and box.checked
+    assert deviation.GetDisplayNode().GetColorNodeID() == nodes.DEVIATION_COLOURS and amber_pixels() > 100
+    deviation.GetDisplayNode().SetAndObserveColorNodeID(nodes.GREY)  # as that of a file
+    box.click()
+    assert composite.GetForegroundVolumeID() == low.GetID() and not box.checked
+    box.click()
+    panel.results.buttons["show"].click()
+    assert not box.checked
+    box.click()
+    views.show_input(low)  # somebody shows something else; the next click shows it, whatever the box says
+    box.click()
+    assert composite.GetForegroundVolumeID() == deviation.GetID() and box.checked
+    assert deviation.GetDisplayNode().GetColorNodeID() == nodes.DEVIATION_COLOURS
+    panel.results.buttons["remove"].click()
+    slicer.app.processEvents()
+    assert deviation.GetScene() is None and not composite.GetForegroundVolumeID() and box.isHidden()
+
+
 def test_place_and_zoom_stay_where_the_person_looks(marked: Any, panel: Any) -> None:
     low = add_volume()
     select(panel, low)
