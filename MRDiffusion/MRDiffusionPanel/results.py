@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,13 @@ def story(node: Any) -> list[str]:
     provenance = nodes.provenance_of(node) or {}
     request, pack = provenance.get("request", {}), provenance.get("pack", {})
     sentences = [_("SYNTHETIC: computed by a generative model. Not for diagnosis.")]
-    given = _(" and ").join(f"{role} ({name})" for role, name in request.get("inputs", {}).items())
-    made = _("Made {when} from {given} by the model {pack} {version}.")
-    when = str(provenance.get("created", "")).replace("T", " ").removesuffix("+00:00")
-    sentences.append(
-        made.format(when=when, given=given, pack=pack.get("name", "?"), version=pack.get("version", "")).replace(
-            "  ", " "
-        )
-    )
+    given = _(" and ").join(_given(role, name) for role, name in request.get("inputs", {}).items())
+    made = _("Made from {given} by the model {pack} {version}.")
+    made = made.format(given=given, pack=pack.get("name", "?"), version=pack.get("version", ""))
+    sentences.append(made.replace("  ", " ").replace(" .", "."))
+    computed = ", ".join(filter(None, [_when(provenance.get("created", "")), _where(request.get("device", ""))]))
+    if computed:
+        sentences.append(_("Computed: {computed}.").format(computed=computed))
     if node.GetAttribute(nodes.CHANGED):
         sentences.append(_("Its file has been changed since it was saved: what is said here is of how it was before."))
     if pack.get("training_data"):
@@ -78,6 +78,28 @@ def story(node: Any) -> list[str]:
         _("Weights {weights}; {versions}.").format(weights=pack.get("weights_sha256", "?")[:12], versions=versions)
     )
     return sentences
+
+
+def _given(role: str, name: str) -> str:
+    """An input and what it was taken for: a sequence, or the image of a task that takes one."""
+    told = {"low_resolution": _("low resolution"), "image": ""}.get(role, role)
+    return f"{name} ({told})" if told else name
+
+
+def _when(created: str) -> str:
+    """The time of a provenance, which is in UTC, on this machine's clock; empty where there is none."""
+    try:
+        at = datetime.datetime.fromisoformat(created).astimezone()
+    except ValueError:
+        return created
+    return _("{time} local time").format(time=at.strftime("%Y-%m-%d %H:%M"))
+
+
+def _where(device: str) -> str:
+    """A device in words; empty for one that has not been chosen yet."""
+    if device in ("", "auto"):
+        return ""
+    return (_("processor ({device})") if device == "cpu" else _("graphics card ({device})")).format(device=device)
 
 
 def _chosen(request: dict[str, Any]) -> list[str]:

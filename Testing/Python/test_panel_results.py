@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,43 @@ def test_inputs_and_previews_are_no_results(panel: Any) -> None:
 
 def test_what_made_a_result_is_told_in_words(panel: Any, result: Any) -> None:
     text = panel.results.text.text
-    for part in ("Not for diagnosis", "low_resolution (brain)", "Data weight 1;", "Samples 2", "seed 7"):
+    for part in (
+        "Not for diagnosis",
+        "from brain (low resolution) by the model",
+        "Data weight 1;",
+        "Samples 2",
+        "seed 7",
+    ):
         assert part in text, (part, text)
     provenance = nodes.provenance_of(result)
     provenance["pack"] = {"name": "p", "version": "2", "weights_sha256": "ab" * 32, "training_data": "hearts."}
     result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
     told = " ".join(results.story(result))
-    assert "by the model p 2." in told and "was trained on: hearts." in told and "Weights abababababab" in told
+    assert (
+        "by the model p 2." in told
+        and "Computed" not in told
+        and "was trained on: hearts." in told
+        and "Weights abababababab" in told
+    )
+
+
+def test_time_device_and_role_are_told_as_a_person_says_them(panel: Any, result: Any, monkeypatch) -> None:
+    provenance = nodes.provenance_of(result)
+    provenance["created"] = "2026-03-01T23:30:00+00:00"
+    provenance["request"].update(device="cuda:0", inputs={"image": "knee"})
+    result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    monkeypatch.setenv("TZ", "XYZ-5")  # east of Greenwich
+    time.tzset()
+    try:
+        told = " ".join(results.story(result))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert "Made from knee by the model" in told
+    assert "Computed: 2026-03-02 04:30 local time, graphics card (cuda:0)." in told
+    provenance["request"]["device"], provenance["created"] = "cpu", ""
+    result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    assert "Computed: processor (cpu)." in " ".join(results.story(result))
 
 
 @pytest.fixture
@@ -157,7 +188,7 @@ def test_a_saved_result_is_known_when_it_is_loaded_again(
     assert panel.parameters.inputVolume is None and nodes.first_input(slicer.mrmlScene) is None
     assert listed(panel)[0][0] == "patient-7"
     panel.results.choose(loaded)
-    assert "low_resolution (brain)" in panel.results.text.text and "seed 7" in panel.results.text.text
+    assert "brain (low resolution)" in panel.results.text.text and "seed 7" in panel.results.text.text
     # Of a file that is another one by now only that is said.
     slicer.util.saveNode(add_volume("other"), str(kept), {})
     changed = slicer.util.loadVolume(str(kept))
