@@ -143,6 +143,8 @@ class Application(qt.QApplication):
         self.volumes_logic.SetMRMLApplicationLogic(self._logic)
         self.sequences_logic = slicer.vtkSlicerSequencesLogic()
         self.sequences_logic.SetMRMLScene(self.scene)  # makes browsers known to the scene
+        self.rendering_logic = slicer.vtkSlicerVolumeRenderingLogic()
+        self.rendering_logic.SetMRMLScene(self.scene)  # makes its display nodes known to the scene
         self._io = IOManager(self)
         self._settings = {
             name: qt.QSettings(str(temporary_folder / f"{name}.ini"), qt.QSettings.IniFormat)
@@ -150,7 +152,7 @@ class Application(qt.QApplication):
         }
 
     def make_views(self, size: tuple[int, int] = (320, 320)) -> None:
-        """Open the three slice views; without them the application is as started with --no-main-window."""
+        """Open three slice views and a 3D view; without them the application is as started with --no-main-window."""
         from slice_view import LayoutManager
 
         self._layout = self._layout or LayoutManager(self._logic, size)

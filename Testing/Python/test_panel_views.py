@@ -29,9 +29,13 @@ def red() -> Any:
     return slicer.app.layoutManager().sliceWidget("Red")
 
 
-def amber_pixels() -> int:
-    """How much of the word can be seen."""
-    pixels = red().pixels().astype(int)
+def space() -> Any:
+    return slicer.app.layoutManager().threeDWidget(0)
+
+
+def amber_pixels(view: Any = None) -> int:
+    """How much of the word can be seen, in the red slice view or in another one."""
+    pixels = (view or red()).pixels().astype(int)
     return int(((pixels[..., 0] > 150) & (pixels[..., 2] < 100)).sum())
 
 
@@ -55,10 +59,16 @@ def test_result_lies_behind_its_faded_input_and_is_marked(marked: Any, panel: An
     assert "fade to the input" in panel.ui.stateText.text
 
 
-def test_the_standard_deviation_is_shown_over_the_result(marked: Any, panel: Any) -> None:
-    colours = slicer.vtkMRMLColorTableNode()  # of Slicer's own files, which slicer-core lacks
+@pytest.fixture
+def inferno(scene: Any) -> Iterator[Any]:
+    """Colours of Slicer's own files, which slicer-core lacks; they would outlive the closing of the scene."""
+    colours = slicer.vtkMRMLColorTableNode()
     colours.SetSingletonTag("FileInferno.txt")
-    slicer.mrmlScene.AddNode(colours)
+    yield scene.AddNode(colours)
+    scene.RemoveNode(scene.GetNodeByID(nodes.DEVIATION_COLOURS))
+
+
+def test_the_standard_deviation_is_shown_over_the_result(marked: Any, panel: Any, inferno: Any) -> None:
     low, box = add_volume(), panel.results.deviation
     select(panel, low)
     run(panel)
@@ -171,6 +181,51 @@ def test_mark_stays_while_any_of_the_result_can_be_seen(marked: Any) -> None:
     same.SetAndObserveTransformNodeID(transform.GetID())
     marked._update_all()
     assert amber_pixels() > 100
+
+
+def test_a_slice_in_the_3d_view_is_marked(marked: Any) -> None:
+    result, other = synthetic(add_volume("result")), add_volume("other")
+    slicer.util.setSliceViewerLayers(background=result, fit=True)
+    assert amber_pixels(space()) == 0
+    slice_node = red().mrmlSliceNode()
+    slice_node.SetSliceVisible(True)
+    assert amber_pixels(space()) > 100
+    slicer.util.setSliceViewerLayers(background=other)
+    assert amber_pixels(space()) == 0
+    slicer.util.setSliceViewerLayers(background=result)
+    slice_node.AddThreeDViewID("vtkMRMLViewNodeOther")  # in another view only
+    assert amber_pixels(space()) == 0
+    slice_node.RemoveAllThreeDViewIDs()
+    assert amber_pixels(space()) > 100
+    slice_node.SetSliceVisible(False)
+    assert amber_pixels(space()) == 0
+
+
+def test_a_rendered_volume_is_marked(marked: Any) -> None:
+    result, other = synthetic(add_volume("result")), add_volume("other")
+
+    def rendered(volume: Any) -> Any:
+        display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
+        volume.AddAndObserveDisplayNodeID(display.GetID())
+        display.Modified()
+        return display
+
+    rendered(other)
+    assert amber_pixels(space()) == 0
+    display = rendered(result)
+    assert amber_pixels(space()) > 100
+    display.SetVisibility(False)
+    assert amber_pixels(space()) == 0
+    display.SetVisibility(True)
+    assert amber_pixels(space()) > 100
+    slicer.mrmlScene.RemoveNode(display)
+    assert amber_pixels(space()) == 0
+    rendered(result)
+    slicer.mrmlScene.RemoveNode(result)
+    assert amber_pixels(space()) == 0
+    rendered(synthetic(add_volume("next")))
+    slicer.mrmlScene.Clear()
+    assert amber_pixels(space()) == 0
 
 
 def test_mark_comes_and_goes_with_the_module(scene: Any) -> None:
