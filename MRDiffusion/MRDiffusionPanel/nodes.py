@@ -34,6 +34,8 @@ FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and
 INPUT_REFERENCE = "MRDiffusion.Input"
 PREVIEW = "MRDiffusion.Preview"
 SWEEP = "MRDiffusion.Sweep"
+FRAME = "MRDiffusion.Frame"
+"""Attribute of a result that is a frame of a cine."""
 GREY = "vtkMRMLColorTableNodeGrey"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 

@@ -19,14 +19,14 @@ from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import TASKS, info_of
 
-from . import grids, nodes
+from . import grids, nodes, sequences
 from .parameters import Parameters
 from .text import _
 
 
 def results_of(scene: Any) -> list[Any]:
-    """The results in a scene, the oldest first; not previews, nor what a browser shows of a sweep, nor what belongs to
-    a result: its standard deviation and differences."""
+    """The results in a scene, the oldest first; a cine is the volume that shows it. Not previews, nor what a browser
+    shows of a sweep, nor what belongs to a result: its standard deviation and differences."""
     passing = (nodes.PREVIEW, nodes.SWEEP)
     results = (node for node in _volumes(scene) if node.GetAttribute(nodes.ROLE) == "result")
     return [node for node in results if all(node.GetAttribute(name) is None for name in passing)]
@@ -67,6 +67,10 @@ def story(node: Any) -> list[str]:
     computed = ", ".join(filter(None, [_when(provenance.get("created", "")), _where(request.get("device", ""))]))
     if computed:
         sentences.append(_("Computed: {computed}.").format(computed=computed))
+    sequence = sequences.sequence_of(node)
+    if sequence is not None:
+        count = sequence.GetNumberOfDataNodes()
+        sentences.append(_("It is one of {count} frames, all made in the same way.").format(count=count))
     if node.GetAttribute(nodes.CHANGED):
         sentences.append(_("Its file has been changed since it was saved: what is said here is of how it was before."))
     if pack.get("training_data"):
@@ -122,14 +126,21 @@ def _chosen(request: dict[str, Any]) -> list[str]:
 
 def export_dicom(node: Any, folder: Path) -> list[Path]:
     """Write a result as a DICOM series into a new folder. Raises UserError."""
-    if node.GetParentTransformNode() is not None:
-        text = _("{name} is moved by a transform").format(name=node.GetName())
-        raise InputError(text, _("Harden the transform in the module Transforms first"))
+    check_exportable(node)
     array = np.asarray(slicer.util.arrayFromVolume(node), np.float32)
     provenance, sources = nodes.provenance_of(node) or {}, source_files(node)
     if "pack" not in provenance:
         raise InputError(_("{name} does not say what made it").format(name=node.GetName()))
     return write_dicom(array, geometry_of(node), folder, name=node.GetName(), provenance=provenance, sources=sources)
+
+
+def check_exportable(node: Any) -> None:
+    """Raises InputError for a result that cannot become a DICOM series as it is."""
+    if sequences.sequence_of(node) is not None:
+        raise InputError(_("{name} is a sequence").format(name=node.GetName()), _("Save it instead"))
+    if node.GetParentTransformNode() is not None:
+        text = _("{name} is moved by a transform").format(name=node.GetName())
+        raise InputError(text, _("Harden the transform in the module Transforms first"))
 
 
 def geometry_of(node: Any) -> Geometry:
@@ -161,8 +172,12 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene or has been changed, a pack that is not installed or not the same.
+        UserError: an input that has left the scene or has been changed, a pack that is not installed or not the same,
+            a sequence.
     """
+    if sequences.sequence_of(node) is not None:
+        hint = _("Choose its input, and run all frames in the part Cine and batch")
+        raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
     provenance = nodes.provenance_of(node) or {}
     request = Request.from_json(provenance["request"])
     pack = next((each for each in packs if each.name == provenance["pack"]["name"]), None)
@@ -199,4 +214,4 @@ def remove(node: Any) -> None:
     if scene.GetUndoFlag():
         scene.SaveStateForUndo()
     for each in (node, *parts):
-        nodes.remove(each)
+        (nodes if sequences.sequence_of(each) is None else sequences).remove(each)

@@ -13,7 +13,7 @@ import slicer.util
 
 from MRDiffusionLib.errors import UserError
 
-from . import nodes, results, sidecars, views
+from . import nodes, results, sequences, sidecars, views
 from .scene_watch import SceneWatch
 from .signals import Signal
 from .text import _
@@ -167,11 +167,12 @@ class ResultsSection:
         self._run_again(node)
 
     def _save(self, node: Any) -> str | None:
+        suffixes = (".nrrd", ".nii.gz") if sequences.sequence_of(node) is None else (".seq.nrrd",)
         file = qt.QFileDialog.getSaveFileName(
             None,
             _("Save the result"),
-            f"{slicer.mrmlScene.GetRootDirectory()}/{node.GetName()}.nrrd",
-            "*.nrrd *.nii.gz",
+            f"{slicer.mrmlScene.GetRootDirectory()}/{node.GetName()}{suffixes[0]}",
+            " ".join(f"*{suffix}" for suffix in suffixes),
         )
         file = file[0] if isinstance(file, tuple) else file
         if not file:
@@ -186,8 +187,11 @@ class ResultsSection:
         return " ".join(told)
 
     def _save_as(self, node: Any, place: Path) -> str:
+        sequence = sequences.sequence_of(node)  # not the frame alone that is seen of it
         # The sidecar is written by whoever listens to files being saved (`sidecars`).
-        if not slicer.util.saveNode(node, str(place), {}):  # the default is one object for all calls
+        if not slicer.util.saveNode(
+            node if sequence is None else sequence, str(place), {}
+        ):  # the default is one object for all calls
             raise UserError(_("{file} cannot be written").format(file=place), _("Choose another place"))
         beside = sidecars.find(place)
         if beside is None:
@@ -195,6 +199,7 @@ class ResultsSection:
         return _("Saved to {file}, with what made it beside it in {name}.").format(file=place, name=beside.name)
 
     def _dicom(self, node: Any) -> str | None:
+        results.check_exportable(node)
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))
         if not place:
             return None

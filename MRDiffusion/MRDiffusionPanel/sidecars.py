@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer.util
 import vtk
 from slicer.util import VTKObservationMixin
@@ -20,11 +21,11 @@ from MRDiffusionLib.imaging.checksum import sha256_of
 from MRDiffusionLib.worker import outputs
 from MRDiffusionLib.worker.protocol import to_json
 
-from . import nodes
+from . import nodes, sequences
 from .text import _
 
 SAVED = "fileSaved(qSlicerIO::IOProperties)"
-SUFFIXES = (".nii.gz", ".nrrd", ".nii", ".mha")
+SUFFIXES = (".seq.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha")
 DEVIATION = "_standard_deviation"
 """In the name of a file beside a result's; the command line tells of both in one sidecar."""
 VOLUME = "vtkMRMLScalarVolumeNode"
@@ -42,6 +43,11 @@ class Sidecars(VTKObservationMixin):
     def __init__(self, scene: Any, io_manager: Any, tell: Callable[[str], Any] = slicer.util.errorDisplay) -> None:
         super().__init__()
         self._scene, self._io_manager, self._tell = scene, io_manager, tell
+        self._loading: list[str] = []
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.timeout.connect(self._on_loaded)
         io_manager.connect(SAVED, self._on_saved)
         self.addObserver(scene, scene.NodeAddedEvent, self._on_node_added)
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
@@ -49,13 +55,14 @@ class Sidecars(VTKObservationMixin):
 
     def remove(self) -> None:
         """Listen no more."""
+        self._timer.stop()
         self._io_manager.disconnect(SAVED, self._on_saved)
         self.removeObservers()
 
     def _on_saved(self, properties: Any) -> None:
         identifier = properties.get("nodeID")
         node = self._scene.GetNodeByID(identifier) if identifier else None
-        if node is None or not nodes.is_synthetic(node) or nodes.provenance_of(node) is None:
+        if node is None or not (nodes.provenance_of(node) or sequences.frames_of(node)):
             return
         try:
             write(node, Path(properties["fileName"]))
@@ -68,6 +75,9 @@ class Sidecars(VTKObservationMixin):
         if node.IsA(VOLUME) and not self._scene.IsImporting():
             self.addObserver(node, node.ReferenceAddedEvent, self._on_reference)  # its file is told after it has come
             recall(node)
+        elif node.IsA(sequences.SEQUENCE) and not self._scene.IsImporting():
+            self._loading.append(node.GetID())  # its frames come after it
+            self._timer.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, _scene: Any, _event: str, node: Any) -> None:
@@ -77,7 +87,15 @@ class Sidecars(VTKObservationMixin):
     def _on_reference(self, node: Any, *_arguments: Any) -> None:
         recall(node)
 
+    def _on_loaded(self) -> None:
+        loading, self._loading = self._loading, []
+        for node in map(self._scene.GetNodeByID, loading):
+            if node is not None:
+                recall_sequence(node)
+
     def _on_imported(self, *_arguments: Any) -> None:
+        for node in slicer.util.getNodesByClass(sequences.SEQUENCE, self._scene):
+            recall_sequence(node)
         for node in slicer.util.getNodesByClass(VOLUME, self._scene):  # where the scene itself does not say it
             recall(node)
 
@@ -116,13 +134,41 @@ def place_of_deviation(path: Path) -> Path:
 
 def recall(node: Any) -> None:
     """Mark a volume that was loaded from a file, and say what made it, if the file has a sidecar."""
-    storage = node.GetStorageNode() if node.IsA(VOLUME) and node.GetAttribute(nodes.PROVENANCE) is None else None
-    if storage is None or not storage.GetFileName() or node.GetImageData() is None:
+    if node.GetAttribute(nodes.PROVENANCE) is not None or node.GetImageData() is None:
         return
+    path, told = _beside(node)
+    if told is not None and "frames" not in told:
+        _mark(node, path, told)
+
+
+def recall_sequence(sequence: Any) -> None:
+    """The same for a sequence, whose frames also get back what their file cannot hold."""
+    if not sequences.frames_of(sequence):
+        path, told = _beside(sequence)
+        if told is None or "frames" not in told:
+            return
+        sequences.adopt(sequence, told["kind"], _role(told, path), told["frames"])
+        _name(sequence)
+    sequences.restore(sequence)
+
+
+def _beside(node: Any) -> tuple[Path, dict[str, Any] | None]:
+    """The file of a node, and its sidecar."""
+    storage = node.GetStorageNode()
+    if storage is None or not storage.GetFileName():
+        return Path(), None
     path = Path(storage.GetFullNameFromFileName())
     place = find(path)
-    if place is not None:
-        _mark(node, path, _read(place, path) or {})
+    return path, None if place is None else _read(place, path)
+
+
+def _role(told: dict[str, Any], path: Path) -> str:
+    return next(name for name, output in told["outputs"].items() if output["file"] == path.name)
+
+
+def _name(node: Any) -> None:
+    if not node.GetName().startswith(nodes.WORD):
+        node.SetName(f"{nodes.WORD} {node.GetName()}")
 
 
 def _places(path: Path) -> tuple[Path, Path]:
@@ -140,13 +186,19 @@ def _read(place: Path, path: Path) -> dict[str, Any] | None:
     try:
         told = json.loads(place.read_text(encoding="utf-8"))
         ours = told["synthetic"] is True and any(each["file"] == path.name for each in told["outputs"].values())
+        if "frames" in told:
+            ours = ours and told["kind"] in sequences.KINDS
+            ours = ours and all(set(frame) >= sequences.ENTRIES for frame in told["frames"].values())
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
     return told if ours else None
 
 
 def _told_of(node: Any, path: Path) -> dict[str, Any]:
-    role = node.GetAttribute(nodes.ROLE)
+    role, frames = node.GetAttribute(nodes.ROLE), sequences.frames_of(node)
+    if frames:
+        made = {role: {"file": path.name, "sha256": None}}
+        return {"synthetic": True, "kind": sequences.kind_of(node), "outputs": made, "frames": frames}
     told = {
         "provenance": nodes.provenance_of(node) or {},
         "measurements": nodes.measurements_of(node),
@@ -157,8 +209,7 @@ def _told_of(node: Any, path: Path) -> dict[str, Any]:
 
 
 def _mark(node: Any, path: Path, told: dict[str, Any]) -> None:
-    made = told["outputs"]
-    role = next(name for name, output in made.items() if output["file"] == path.name)
+    made, role = told["outputs"], _role(told, path)
     beside = ("run", "measurements", "warnings", "outputs")
     provenance = {name: value for name, value in told.items() if name not in beside}
     # What the command line has written in one go belongs together as well.
@@ -168,5 +219,4 @@ def _mark(node: Any, path: Path, told: dict[str, Any]) -> None:
     # Slicer turns the slices of a left-handed volume round when it reads it.
     if made[role].get("sha256") not in map(sha256_of, (voxels, voxels[::-1])):
         node.SetAttribute(nodes.CHANGED, "1")
-    if not node.GetName().startswith(nodes.WORD):
-        node.SetName(f"{nodes.WORD} {node.GetName()}")
+    _name(node)

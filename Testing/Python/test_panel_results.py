@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import slicer.util
 import vtk
 from MRDiffusionPanel import nodes, results
 from MRDiffusionPanel.logic import State
-from MRDiffusionPanel.sidecars import Sidecars
 from panel_support import add_volume, run, select, select_roles, wait_for
 from test_panel_run import oblique, set_affine, start_slow
 
@@ -107,19 +105,6 @@ def test_time_device_and_role_are_told_as_a_person_says_them(panel: Any, result:
     provenance["request"]["device"], provenance["created"] = "cpu", ""
     result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
     assert "Computed: processor (cpu)." in " ".join(results.story(result))
-
-
-@pytest.fixture
-def told(module: Any) -> Iterator[list[str]]:
-    """What a person is told while files are saved and loaded in the whole application."""
-    instance, told = slicer.modules.MRDiffusionInstance, list[str]()
-    if instance.sidecars is not None:  # of a test before, in which the application has started
-        instance.sidecars.remove()
-        instance.sidecars = None
-    listener = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager(), told.append)
-    yield told
-    listener.remove()
-    assert listener.Observations == []
 
 
 def save(panel: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
