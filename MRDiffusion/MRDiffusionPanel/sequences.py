@@ -1,7 +1,7 @@
 """Results that are the frames of a sequence node: those of a sweep, or of a cine.
 
 What made each frame is kept in an attribute of the sequence as well: every Slicer writes those into the file of a
-sequence, while up to 5.12 the attributes of the frames and their names are lost there.
+sequence, while the names of the frames are lost there, in older Slicers their attributes too.
 """
 
 from __future__ import annotations

@@ -92,6 +92,8 @@ class Sidecars(VTKObservationMixin):
         for node in map(self._scene.GetNodeByID, loading):
             if node is not None:
                 recall_sequence(node)
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene):
+            node.Modified()  # a view that shows it already is to be marked
 
     def _on_imported(self, *_arguments: Any) -> None:
         for node in slicer.util.getNodesByClass(sequences.SEQUENCE, self._scene):

@@ -174,7 +174,7 @@ def test_a_cine_in_a_saved_scene_is_as_it_was(
 ) -> None:
     name, sequence = played.GetName(), sequence_nodes.sequence_of(played)
     before = [nodes.provenance_of(sequence.GetNthDataNode(number)) for number in range(3)]
-    for number in range(3):  # the files of Slicer 5.12 and before do not hold them
+    for number in range(3):  # the files of older Slicers do not hold them
         for attribute in sequence.GetNthDataNode(number).GetAttributeNames():
             sequence.GetNthDataNode(number).RemoveAttribute(attribute)
     folder = tmp_path / "saved"

@@ -126,7 +126,7 @@ def test_one_is_kept_and_can_be_made_again(panel: Any, heart: Any) -> None:
 def test_a_sweep_in_a_saved_scene_is_as_it_was(
     panel: Any, heart: Any, told: list[str], tmp_path: Path, monkeypatch, suffix: str
 ) -> None:
-    """Also where the file of the sequence has lost names and attributes of the frames, as those of Slicer 5.12 do."""
+    """Also where the file of the sequence has lost names and attributes of the frames, as with older Slicers."""
     choose(panel, 0, "Seed", "5, 6")
     sequence = run(panel)
     made = [slicer.util.arrayFromVolume(sequence.GetNthDataNode(number)).copy() for number in range(2)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import slicer
 import slicer.util
-from MRDiffusionPanel import nodes, views
+from MRDiffusionPanel import nodes, sequences, views
 from panel_support import add_volume, run, select
 
 pytest_plugins = ["panel_fixtures"]
@@ -226,6 +227,30 @@ def test_a_rendered_volume_is_marked(marked: Any) -> None:
     rendered(synthetic(add_volume("next")))
     slicer.mrmlScene.Clear()
     assert amber_pixels(space()) == 0
+
+
+def test_what_is_loaded_from_files_is_marked(marked: Any, told: list[str], tmp_path: Path) -> None:
+    """A volume and a sequence, whose frames come only after it."""
+    made = add_volume("made")
+    nodes.mark(made, "result", {"synthetic": True, "request": {}}, {}, nodes.new_run())
+    sequence = sequences.new(slicer.mrmlScene, "cine", nodes.FRAME, [])
+    sequences.add(sequence, made, "0", {"frame": 1})
+    for node, name in ((made, "made.nrrd"), (sequence, "cine.seq.nrrd")):
+        assert slicer.util.saveNode(node, str(tmp_path / name), {})
+    slicer.mrmlScene.Clear()
+    slicer.util.setSliceViewerLayers(background=slicer.util.loadVolume(str(tmp_path / "made.nrrd")), fit=True)
+    assert amber_pixels() > 100
+    slicer.mrmlScene.Clear()
+    loaded = slicer.util.loadNodeFromFile(str(tmp_path / "cine.seq.nrrd"), "SequenceFile")
+    loaded.RemoveAttribute(sequences.FRAMES)
+    shown = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[0]
+    for attribute in shown.GetAttributeNames():
+        loaded.GetNthDataNode(0).RemoveAttribute(attribute)
+        shown.RemoveAttribute(attribute)
+    slicer.util.setSliceViewerLayers(background=shown, fit=True)
+    assert amber_pixels() == 0
+    slicer.app.processEvents()
+    assert amber_pixels() > 100 and told == []
 
 
 def test_mark_comes_and_goes_with_the_module(scene: Any) -> None:
