@@ -19,7 +19,7 @@ from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import TASKS, info_of
 
-from . import grids, nodes, sequences
+from . import comparison, grids, nodes, sequences
 from .parameters import Parameters
 from .text import _
 
@@ -49,10 +49,17 @@ def _volumes(scene: Any) -> list[Any]:
     return found
 
 
-def titles(node: Any) -> tuple[str, str]:
-    """What a result is, and with which choices, from its name: 'LGE of heart', 'bSSFP 1.5 | seed 7'."""
+def titles(node: Any) -> tuple[str, str, str]:
+    """What a result is and with which choices, from its name: 'LGE of heart', 'bSSFP 1.5 | seed 7'; and its PSNR.
+
+    The choices come from what made it where a person has given it another name; the PSNR is empty without a comparison.
+    """
     what, _bar, chosen = node.GetName().partition(" | ")
-    return what.replace(nodes.WORD, "").strip(), chosen
+    if not chosen:
+        request = (nodes.provenance_of(node) or {}).get("request", {})
+        chosen = "; ".join([*_chosen(request), _seed(request)]) if request.get("task") in TASKS else ""
+    psnr = comparison.figures_of(node).get("whole", {}).get("psnr_db")
+    return what.replace(nodes.WORD, "").strip(), chosen, "" if psnr is None else f"{psnr:.2f}"
 
 
 def story(node: Any) -> list[str]:
@@ -76,12 +83,16 @@ def story(node: Any) -> list[str]:
     if pack.get("training_data"):
         sentences.append(_("The model was trained on: {text}.").format(text=pack["training_data"].rstrip(".")))
     if request.get("task") in TASKS:
-        sentences.append("; ".join([*_chosen(request), _("seed {seed}").format(seed=request.get("seed"))]) + ".")
+        sentences.append("; ".join([*_chosen(request), _seed(request)]) + ".")
     versions = ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
     sentences.append(
         _("Weights {weights}; {versions}.").format(weights=pack.get("weights_sha256", "?")[:12], versions=versions)
     )
     return sentences
+
+
+def _seed(request: dict[str, Any]) -> str:
+    return _("seed {seed}").format(seed=request.get("seed"))
 
 
 def _given(role: str, name: str) -> str:

@@ -36,14 +36,15 @@ class ResultsSection:
         self.chosen = Signal()
         self._run_again = run_again
         self._listed: list[tuple[Any, str]] = []
+        self._titles: list[tuple[str, str, str]] = []
         self._build(box)
         self._watch = SceneWatch(self.refresh)
 
     def _build(self, box: Any) -> None:
         self.table = qt.QTableWidget()
-        self.table.setColumnCount(2)
-        self.table.setHorizontalHeaderLabels([_("Result"), _("Made with")])
-        self.table.horizontalHeader().setStretchLastSection(True)
+        self.table.setColumnCount(3)
+        self.table.setHorizontalHeaderLabels([_("Result"), _("Made with"), _("PSNR (dB)")])
+        self.table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
         self.table.verticalHeader().hide()
         self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self.table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
@@ -93,19 +94,22 @@ class ResultsSection:
     def refresh(self) -> None:
         """Bring the table up to date, if there is something to be done."""
         found = [(node, node.GetName()) for node in reversed(results.results_of(slicer.mrmlScene))]
-        if found == self._listed:
+        titles = [results.titles(node) for node, _name in found]
+        if (found, titles) == (self._listed, self._titles):
             return
         before = self.current
-        self._listed = found
+        self._listed, self._titles = found, titles
+        self._watch.follow([node for node, _name in found])
         self.table.blockSignals(True)
         self.table.clearSelection()
         self.table.setRowCount(len(found))
-        for number, (node, name) in enumerate(found):
-            for column, text in enumerate(results.titles(node)):
+        for number, (_node, name) in enumerate(found):
+            for column, text in enumerate(titles[number]):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(name)
                 self.table.setItem(number, column, item)
         self.table.resizeColumnToContents(0)
+        self.table.setColumnHidden(2, not any(psnr for _what, _chosen, psnr in titles))
         rows = max(1, min(len(found), ROWS_SHOWN))
         self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (rows + 1) + 6)
         self.table.blockSignals(False)
@@ -203,7 +207,7 @@ class ResultsSection:
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))
         if not place:
             return None
-        what, _chosen = results.titles(node)
+        what, _chosen, _psnr = results.titles(node)
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{nodes.WORD} {what}")
         folder, number = Path(place) / stem, 1
         while folder.exists():

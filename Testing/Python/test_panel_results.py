@@ -14,7 +14,7 @@ import qt
 import slicer
 import slicer.util
 import vtk
-from MRDiffusionPanel import nodes, results
+from MRDiffusionPanel import comparison, nodes, results
 from MRDiffusionPanel.logic import State
 from panel_support import add_volume, run, select, select_roles, wait_for
 from test_panel_run import oblique, set_affine, start_slow
@@ -57,6 +57,18 @@ def test_results_are_listed_newest_first_and_the_last_is_chosen(panel: Any, resu
     slicer.mrmlScene.Clear()
     assert listed(panel) == [] and panel.results.current is None
     assert not any(button.enabled for button in panel.results.buttons.values())
+
+
+def test_a_name_and_a_comparison_are_seen_at_once(panel: Any, result: Any) -> None:
+    slicer.app.processEvents()
+    assert panel.results.table.isColumnHidden(2)
+    result.SetName("the best")
+    ((what, chosen),) = listed(panel)
+    assert what == "the best" and "Data weight 1" in chosen and "seed 7" in chosen
+    assert panel.results.current is result
+    result.SetAttribute(comparison.FIGURES, json.dumps({"with": "truth", "whole": {"psnr_db": 31.256}}))
+    slicer.app.processEvents()
+    assert not panel.results.table.isColumnHidden(2) and panel.results.table.item(0, 2).text() == "31.26"
 
 
 def test_inputs_and_previews_are_no_results(panel: Any) -> None:
