@@ -197,8 +197,7 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         raise UserError(text.format(name=provenance["pack"]["name"]), _("Install the pack that made it"))
     volumes = nodes.inputs_of(node)
     if len(volumes) != len(request.inputs):
-        names = ", ".join(request.inputs.values())
-        raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
+        volumes = _found(node, request, provenance)
     for role, volume in zip(request.inputs, volumes):
         wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
         if wanted and wanted != sha256_of(np.asarray(slicer.util.arrayFromVolume(volume), np.float32)):
@@ -215,6 +214,26 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         batch=request.batch,
         slices=request.slices,
     )
+
+
+def _found(node: Any, request: Request, provenance: dict[str, Any]) -> list[Any]:
+    """The inputs of a result that was loaded from a file: volumes of the same names with the same voxels.
+
+    Raises UserError where the scene does not have all of them.
+    """
+    found = []
+    for role, name in request.inputs.items():
+        wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
+        named = [
+            each for each in _volumes(node.GetScene()) if each.GetName() == name and each.GetImageData() is not None
+        ]
+        found += [
+            each for each in named if wanted == sha256_of(np.asarray(slicer.util.arrayFromVolume(each), np.float32))
+        ][:1]
+    if len(found) != len(request.inputs):
+        names = ", ".join(request.inputs.values())
+        raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
+    return found
 
 
 def remove(node: Any) -> None:

@@ -207,7 +207,7 @@ def _told_of(node: Any, path: Path) -> dict[str, Any]:
         "warnings": [],
         "sha256": {role: sha256_of(slicer.util.arrayFromVolume(node))},
     }
-    return {"run": node.GetAttribute(nodes.RUN), **outputs.sidecar(told, {role: path})}
+    return {"synthetic": True, "run": node.GetAttribute(nodes.RUN), **outputs.sidecar(told, {role: path})}
 
 
 def _mark(node: Any, path: Path, told: dict[str, Any]) -> None:

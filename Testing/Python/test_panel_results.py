@@ -315,6 +315,32 @@ def test_a_result_is_made_again_with_what_made_it(panel: Any) -> None:
     assert "model cardiac with the weights of this result is not installed" in panel.results.text.text
 
 
+def test_a_result_that_was_loaded_is_made_again_from_the_same_voxels(
+    panel: Any, result: Any, told: list[str], tmp_path: Path
+) -> None:
+    source, provenance = nodes.input_of(result), nodes.provenance_of(result)
+    provenance["pack"] = {"name": "quick", "weights_sha256": panel._pack().weights_sha256}
+    provenance["inputs"] = {"low_resolution": {"sha256": sha256_of(slicer.util.arrayFromVolume(source))}}
+    result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    voxels = slicer.util.arrayFromVolume(result).copy()
+    slicer.util.saveNode(result, str(tmp_path / "sr.nrrd"), {})
+    results.remove(result)
+    other = add_volume("brain")  # of the same name
+    slicer.util.arrayFromVolume(other)[0] += 1
+    loaded = slicer.util.loadVolume(str(tmp_path / "sr.nrrd"))
+    slicer.app.processEvents()
+    panel.results.choose(loaded)
+    press(panel, "again")
+    wait_for(lambda: not panel.logic.busy)
+    again = panel.logic.results["result"]
+    assert nodes.inputs_of(again) == [source]
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), voxels)
+    slicer.mrmlScene.RemoveNode(source)
+    panel.results.choose(loaded)
+    press(panel, "again")
+    assert "no longer in the scene; it had brain" in panel.results.text.text and not panel.logic.busy
+
+
 def test_nothing_is_made_again_while_a_run_is_under_way(panel: Any, result: Any) -> None:
     panel.parameters.newSeed = False
     start_slow(panel)

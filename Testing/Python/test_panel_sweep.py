@@ -253,6 +253,8 @@ def test_the_picture_shows_all_with_their_settings(panel: Any, heart: Any, tmp_p
     choose(panel, 1, "Strength", "0.2, 0.4, 0.6")
     sequence = run(panel)
     sheet = slicer.util.getNode("*contact sheet")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    assert hierarchy.GetItemName(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(sheet))) == nodes.FOLDER
     picture = slicer.util.arrayFromVolume(sheet)[0]
     line, side, gap = contact_sheet.LINE, contact_sheet.LARGEST, contact_sheet.GAP
     assert picture.shape == (line + 2 * (side + line + gap), 3 * (side + gap))
