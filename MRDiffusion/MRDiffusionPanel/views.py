@@ -17,12 +17,13 @@ from .nodes import WORD, is_synthetic
 COLOUR = (1.0, 0.75, 0.0)
 OVERLAY = 0.5
 """Opacity of what is shown over a result."""
-COMPOSITE, VIEW_3D, RENDERED = (
+COMPOSITE, SLICE, VIEW_3D, RENDERED = (
     "vtkMRMLSliceCompositeNode",
+    "vtkMRMLSliceNode",
     "vtkMRMLViewNode",
     "vtkMRMLVolumeRenderingDisplayNode",
 )
-FOLLOWED = (COMPOSITE, "vtkMRMLSliceNode", VIEW_3D, RENDERED)
+FOLLOWED = (COMPOSITE, SLICE, VIEW_3D, RENDERED)
 """Nodes that decide what slice views and 3D views show of a volume."""
 LEGEND = "vtkMRMLColorLegendDisplayNode"
 
@@ -198,6 +199,7 @@ class SyntheticMark(VTKObservationMixin):
         self._scene, self._layout_manager = scene, layout_manager
         self._marks: dict[str, tuple[Any, Any]] = {}
         self._legends: dict[str, bool] = {}
+        self._seen_in_3d: dict[str, tuple[Any, ...]] = {}
         self.addObserver(scene, scene.NodeAddedEvent, self._on_node_added)
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
         self.addObserver(scene, scene.EndImportEvent, self._update_all)
@@ -239,6 +241,11 @@ class SyntheticMark(VTKObservationMixin):
             self._update(node)
 
     def _update(self, node: Any, *_arguments: Any) -> None:
+        if node.IsA(SLICE):  # which changes with every step through the slices
+            seen = node.GetSliceVisible(), *node.GetThreeDViewIDs()
+            if self._seen_in_3d.get(node.GetID()) == seen:
+                return
+            self._seen_in_3d[node.GetID()] = seen
         if node.IsA(COMPOSITE):
             widget = self._layout_manager.sliceWidget(node.GetLayoutName())
             if widget is not None:
@@ -290,7 +297,7 @@ def _shows_synthetic_in_3d(view: Any) -> bool:
         shown = display.GetVisibility() and display.GetVisibility3D() and display.IsDisplayableInView(identifier)
         if shown and is_synthetic(display.GetDisplayableNode()):
             return True
-    slices = slicer.util.getNodesByClass("vtkMRMLSliceNode", scene)
+    slices = slicer.util.getNodesByClass(SLICE, scene)
     seen = [each for each in slices if each.GetSliceVisible() and each.IsDisplayableInThreeDView(identifier)]
     names = {each.GetLayoutName() for each in seen}
     composites = slicer.util.getNodesByClass(COMPOSITE, scene) if names else []

@@ -202,6 +202,22 @@ def test_a_slice_in_the_3d_view_is_marked(marked: Any) -> None:
     assert amber_pixels(space()) == 0
 
 
+def test_stepping_through_slices_does_not_search_the_scene(marked: Any, monkeypatch) -> None:
+    slicer.util.setSliceViewerLayers(background=synthetic(add_volume("result")), fit=True)
+    node = red().mrmlSliceNode()
+    node.SetSliceVisible(True)
+    searched: list[str] = []
+    find = slicer.util.getNodesByClass
+    monkeypatch.setattr(
+        slicer.util, "getNodesByClass", lambda kind, *more: (searched.append(kind), find(kind, *more))[1]
+    )
+    for step in range(5):
+        node.SetSliceOffset(step)
+    assert searched == []
+    node.SetSliceVisible(False)
+    assert searched
+
+
 def test_a_rendered_volume_is_marked(marked: Any) -> None:
     result, other = synthetic(add_volume("result")), add_volume("other")
 
