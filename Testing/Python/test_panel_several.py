@@ -103,14 +103,14 @@ def test_every_frame_of_a_cine_gives_a_frame_of_a_sequence(panel: Any) -> None:
 
 @pytest.fixture
 def played(panel: Any) -> Any:
-    """The volume that shows the result of a cine, chosen in the list of results; it has a standard deviation."""
+    """The volume that shows the result of a cine; it has a standard deviation."""
     select(panel, add_cine("cine"))
     panel.parameters.samples = 2
     choose(panel, "all 3 frames of cine")
     run(panel)
     slicer.app.processEvents()
     ((node, _name),) = panel.results._listed
-    panel.results.choose(node)
+    assert panel.results.current is node
     return node
 
 
