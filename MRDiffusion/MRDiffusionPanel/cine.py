@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
-
-import slicer.util
 
 from MRDiffusionLib.errors import InputError
 
-from . import nodes
+from . import nodes, sequences
 from .parameters import Parameters
+from .sequences import browser_of
 from .text import _
-
-BROWSER = "vtkMRMLSequenceBrowserNode"
-
-
-def browser_of(volume: Any) -> Any:
-    """The browser that shows a sequence as this volume, frame by frame; None for a volume that stands alone."""
-    scene = volume.GetScene()
-    if scene is None or not scene.IsNodeClassRegistered(BROWSER):  # Slicer without its module Sequences
-        return None
-    found = (node for node in slicer.util.getNodesByClass(BROWSER, scene) if node.IsProxyNode(volume.GetID()))
-    return next((node for node in found if node.GetSequenceNode(volume) is not None), None)
 
 
 class Cine:
@@ -52,6 +39,7 @@ class Cine:
         if self.count == 0:
             raise InputError(_("the sequence of {name} has no frames").format(name=moving[0][0].GetName()))
         self.sequences: dict[str, Any] = {}
+        self._run = nodes.new_run()  # all frames are one result, with one standard deviation
         self._chosen = chosen
         self._source, self._browser = moving[0]
         self._master = self._browser.GetMasterSequenceNode()
@@ -69,8 +57,8 @@ class Cine:
         for role, node in made.items():
             if role not in self.sequences:
                 self.sequences[role] = self._new_sequence(node.GetName())
-            node.SetAttribute(nodes.SWEEP, json.dumps({_("frame"): number + 1}))
-            self.sequences[role].SetDataNodeAtValue(node, value)
+            node.SetAttribute(nodes.RUN, self._run)
+            sequences.add(self.sequences[role], node, value, {_("frame"): number + 1})
             nodes.remove(node)
 
     def gone(self) -> bool:
@@ -85,6 +73,8 @@ class Cine:
             shown[role] = proxy = self._browser.GetProxyNode(sequence)
             nodes.give_display(proxy, role, self._source if self._chosen.keeps_contrast else None)
             proxy.SetAndObserveTransformNodeID(self._source.GetTransformNodeID())
+            for volume in self._chosen.inputs.values():
+                proxy.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
             nodes.file_in_folder(proxy.GetScene(), proxy, self._source)
         for browser, number in zip(self._browsers, self._before):
             browser.SetSelectedItemNumber(number)
@@ -96,12 +86,8 @@ class Cine:
         return self._source
 
     def _new_sequence(self, name: str) -> Any:
-        scene = self._browser.GetScene()
-        sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+        sequence = sequences.new(self._browser.GetScene(), name, nodes.FRAME, self._chosen.inputs.values())
         sequence.SetIndexName(self._master.GetIndexName())
         sequence.SetIndexUnit(self._master.GetIndexUnit())
         sequence.SetIndexType(self._master.GetIndexType())
-        sequence.SetAttribute(nodes.SYNTHETIC, "1")
-        for volume in self._chosen.inputs.values():
-            sequence.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
         return sequence

@@ -43,6 +43,9 @@ def add(sequence: Any, columns: int) -> Any:
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
     display.SetWindowLevel(255.0, 127.5)
+    source = sequence.GetNodeReference(nodes.INPUT_REFERENCE)
+    if source is not None:
+        nodes.file_in_folder(scene, node, source)
     return node
 
 

@@ -6,6 +6,7 @@ Works in any MRML scene. A volume's IJK-to-RAS matrix may be oblique, anisotropi
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,17 @@ SYNTHETIC = "MRDiffusion.Synthetic"
 ROLE = "MRDiffusion.Role"
 PROVENANCE = "MRDiffusion.Provenance"
 MEASUREMENTS = "MRDiffusion.Measurements"
+RUN = "MRDiffusion.Run"
+"""Attribute: the run that a node came from, by a name that no other run has; copies of a result have it in common."""
+CHANGED = "MRDiffusion.Changed"
+"""Attribute of a volume whose file was no longer as it had been saved when it was loaded."""
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
 PREVIEW = "MRDiffusion.Preview"
 SWEEP = "MRDiffusion.Sweep"
+FRAME = "MRDiffusion.Frame"
+"""Attribute of a result that is a frame of a cine."""
+GREY = "vtkMRMLColorTableNodeGrey"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
@@ -100,11 +108,11 @@ def add_results(
     read = {role: import_volume(path, names[role]) for role, path in volumes.items()}
     if scene.GetUndoFlag():
         scene.SaveStateForUndo()
-    nodes, beside = {}, inputs[0]
+    nodes, beside, run = {}, inputs[0], new_run()
     for role, volume in read.items():
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
-        mark(volume, role, provenance, measurements)
+        mark(volume, role, provenance, measurements, run)
         if not folder:
             volume.SetAttribute(PREVIEW, "1")
         node = nodes[role] = scene.AddNode(volume)
@@ -145,7 +153,7 @@ def form(node: Any, image: NDArray[np.float32], affine: NDArray[np.float64], bes
 
 
 def is_synthetic(node: Any) -> bool:
-    """Whether a node was made by this program; of a file that was loaded, only the name may tell."""
+    """Whether a node was made by this program; of a file that has lost its sidecar, only the name may tell."""
     return node is not None and (node.GetAttribute(SYNTHETIC) is not None or (node.GetName() or "").startswith(WORD))
 
 
@@ -189,8 +197,15 @@ def give_display(node: Any, role: str, like: Any = None) -> None:
         return
     node.CreateDefaultDisplayNodes()
     if role != "result":
+        give_colours(node)
+
+
+def give_colours(node: Any) -> None:
+    """Colours and a legend for a volume with a display, if it is still grey."""
+    display = node.GetDisplayNode()
+    if display.GetColorNodeID() in (None, GREY):
         if node.GetScene().GetNodeByID(DEVIATION_COLOURS) is not None:
-            node.GetDisplayNode().SetAndObserveColorNodeID(DEVIATION_COLOURS)
+            display.SetAndObserveColorNodeID(DEVIATION_COLOURS)
         add_legend(node)
 
 
@@ -267,9 +282,19 @@ def first_input(scene: Any) -> Any:
     return None
 
 
-def mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any]) -> None:
-    """Say on a node that it is synthetic, what it is, and what made it."""
+def new_run() -> str:
+    """A name for a run that no other has."""
+    return uuid.uuid4().hex
+
+
+def mark(node: Any, role: str, provenance: dict[str, Any], measurements: dict[str, Any], run: str | None) -> None:
+    """Say on a node that it is synthetic, what it is, and what made it.
+
+    Args:
+        run: what its results have in common (`new_run`); None where nobody knows.
+    """
     node.SetAttribute(SYNTHETIC, "1")
     node.SetAttribute(ROLE, role)
     node.SetAttribute(PROVENANCE, json.dumps(provenance))
     node.SetAttribute(MEASUREMENTS, json.dumps(measurements))
+    node.SetAttribute(RUN, run)

@@ -111,6 +111,7 @@ class Panel(VTKObservationMixin):
         self.turn = InTurn(self.logic)
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)
+        self.several.played.connect(self._choose_result)
         self.folders = FolderBatch(self.logic.worker)
         self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
 
@@ -276,8 +277,11 @@ class Panel(VTKObservationMixin):
         result = made.get("result")
         if result is not None and result.GetScene() is not None:
             views.show_result(nodes.input_of(result), result)
-            self.results.refresh()
-            self.results.choose(result)
+            self._choose_result(result)
+
+    def _choose_result(self, result: Any) -> None:
+        self.results.refresh()
+        self.results.choose(result)
 
     # What the person sees
 

@@ -10,6 +10,7 @@ from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import Settings
 
+from . import nodes
 from .text import _
 
 SMALLEST_MATRIX = 8
@@ -123,6 +124,11 @@ class Parameters(ABC):
         if self.pack_name:
             return _("model {name} is not installed; choose another").format(name=self.pack_name)
         return _("no model for this task is installed; put one into the packs folder")
+
+    def _synthetic(self) -> list[str]:
+        """That an input was not acquired, a sentence each."""
+        names = [volume.GetName() for volume in self.inputs.values() if nodes.is_synthetic(volume)]
+        return [_("{name} is itself SYNTHETIC.").format(name=name) for name in names]
 
     def _drawn(self) -> str:
         """The last part of a result's name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,37 +11,55 @@ import numpy as np
 import slicer
 import slicer.util
 
-from MRDiffusionLib.errors import InputError, StorageError, UserError
+from MRDiffusionLib.errors import InputError, UserError
 from MRDiffusionLib.imaging.checksum import sha256_of
 from MRDiffusionLib.imaging.dicom import write_dicom
 from MRDiffusionLib.imaging.geometry import Geometry
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import TASKS, info_of
-from MRDiffusionLib.worker import outputs
-from MRDiffusionLib.worker.protocol import to_json
 
-from . import grids, nodes
+from . import comparison, grids, nodes, sequences
 from .parameters import Parameters
 from .text import _
 
-SUFFIXES = (".nii.gz", ".nrrd", ".nii", ".mha")
-
 
 def results_of(scene: Any) -> list[Any]:
-    """The results in a scene, the oldest first; not previews, nor what a browser shows of a sweep, nor what belongs to
-    a result: its standard deviation and differences."""
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    volumes = (scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count))
+    """The results in a scene, the oldest first; a cine is the volume that shows it. Not previews, nor what a browser
+    shows of a sweep, nor what belongs to a result: its standard deviation and differences."""
     passing = (nodes.PREVIEW, nodes.SWEEP)
-    results = (node for node in volumes if node.GetAttribute(nodes.ROLE) == "result")
+    results = (node for node in _volumes(scene) if node.GetAttribute(nodes.ROLE) == "result")
     return [node for node in results if all(node.GetAttribute(name) is None for name in passing)]
 
 
-def titles(node: Any) -> tuple[str, str]:
-    """What a result is, and with which choices, from its name: 'LGE of heart', 'bSSFP 1.5 | seed 7'."""
+def parts_of(result: Any) -> list[Any]:
+    """What belongs to a result and is in the scene: its standard deviation, and its differences from other images."""
+    run = result.GetAttribute(nodes.RUN)
+    made = (node for node in _volumes(result.GetScene()) if run is not None and node.GetAttribute(nodes.RUN) == run)
+    return [node for node in made if node.GetAttribute(nodes.ROLE) != "result"]
+
+
+def deviation_of(result: Any) -> Any:
+    """The standard deviation of a result's samples, or None where it has none."""
+    return next((part for part in parts_of(result) if part.GetAttribute(nodes.ROLE) == "standard_deviation"), None)
+
+
+def _volumes(scene: Any) -> list[Any]:
+    found: list[Any] = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    return found
+
+
+def titles(node: Any) -> tuple[str, str, str]:
+    """What a result is and with which choices, from its name: 'LGE of heart', 'bSSFP 1.5 | seed 7'; and its PSNR.
+
+    The choices come from what made it where a person has given it another name; the PSNR is empty without a comparison.
+    """
     what, _bar, chosen = node.GetName().partition(" | ")
-    return what.replace(nodes.WORD, "").strip(), chosen
+    if not chosen:
+        request = (nodes.provenance_of(node) or {}).get("request", {})
+        chosen = "; ".join([*_chosen(request), _seed(request)]) if request.get("task") in TASKS else ""
+    psnr = comparison.figures_of(node).get("whole", {}).get("psnr_db")
+    return what.replace(nodes.WORD, "").strip(), chosen, "" if psnr is None else f"{psnr:.2f}"
 
 
 def story(node: Any) -> list[str]:
@@ -48,23 +67,54 @@ def story(node: Any) -> list[str]:
     provenance = nodes.provenance_of(node) or {}
     request, pack = provenance.get("request", {}), provenance.get("pack", {})
     sentences = [_("SYNTHETIC: computed by a generative model. Not for diagnosis.")]
-    given = _(" and ").join(f"{role} ({name})" for role, name in request.get("inputs", {}).items())
-    made = _("Made {when} from {given} by the model {pack} {version}.")
-    when = str(provenance.get("created", "")).replace("T", " ").removesuffix("+00:00")
-    sentences.append(
-        made.format(when=when, given=given, pack=pack.get("name", "?"), version=pack.get("version", "")).replace(
-            "  ", " "
-        )
-    )
+    given = _(" and ").join(_given(role, name) for role, name in request.get("inputs", {}).items())
+    made = _("Made from {given} by the model {pack} {version}.")
+    made = made.format(given=given, pack=pack.get("name", "?"), version=pack.get("version", ""))
+    sentences.append(made.replace("  ", " ").replace(" .", "."))
+    computed = ", ".join(filter(None, [_when(provenance.get("created", "")), _where(request.get("device", ""))]))
+    if computed:
+        sentences.append(_("Computed: {computed}.").format(computed=computed))
+    sequence = sequences.sequence_of(node)
+    if sequence is not None:
+        count = sequence.GetNumberOfDataNodes()
+        sentences.append(_("It is one of {count} frames, all made in the same way.").format(count=count))
+    if node.GetAttribute(nodes.CHANGED):
+        sentences.append(_("Its file has been changed since it was saved: what is said here is of how it was before."))
     if pack.get("training_data"):
         sentences.append(_("The model was trained on: {text}.").format(text=pack["training_data"].rstrip(".")))
     if request.get("task") in TASKS:
-        sentences.append("; ".join([*_chosen(request), _("seed {seed}").format(seed=request.get("seed"))]) + ".")
+        sentences.append("; ".join([*_chosen(request), _seed(request)]) + ".")
     versions = ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
     sentences.append(
         _("Weights {weights}; {versions}.").format(weights=pack.get("weights_sha256", "?")[:12], versions=versions)
     )
     return sentences
+
+
+def _seed(request: dict[str, Any]) -> str:
+    return _("seed {seed}").format(seed=request.get("seed"))
+
+
+def _given(role: str, name: str) -> str:
+    """An input and what it was taken for: a sequence, or the image of a task that takes one."""
+    told = {"low_resolution": _("low resolution"), "image": ""}.get(role, role)
+    return f"{name} ({told})" if told else name
+
+
+def _when(created: str) -> str:
+    """The time of a provenance, which is in UTC, on this machine's clock; empty where there is none."""
+    try:
+        at = datetime.datetime.fromisoformat(created).astimezone()
+    except ValueError:
+        return created
+    return _("{time} local time").format(time=at.strftime("%Y-%m-%d %H:%M"))
+
+
+def _where(device: str) -> str:
+    """A device in words; empty for one that has not been chosen yet."""
+    if device in ("", "auto"):
+        return ""
+    return (_("processor ({device})") if device == "cpu" else _("graphics card ({device})")).format(device=device)
 
 
 def _chosen(request: dict[str, Any]) -> list[str]:
@@ -85,44 +135,23 @@ def _chosen(request: dict[str, Any]) -> list[str]:
     return found
 
 
-def sidecar(node: Any, path: Path) -> dict[str, Any]:
-    """What lies beside a saved result, as beside those of the command line.
-
-    Args:
-        path: the file that the volume was saved to.
-    """
-    role = node.GetAttribute(nodes.ROLE)
-    told = {
-        "provenance": nodes.provenance_of(node) or {},
-        "measurements": nodes.measurements_of(node),
-        "warnings": [],
-        "sha256": {role: sha256_of(slicer.util.arrayFromVolume(node))},
-    }
-    return outputs.sidecar(told, {role: path})
-
-
-def write_sidecar(node: Any, path: Path) -> Path:
-    """Write the provenance of a result beside its file. Raises StorageError."""
-    suffix = next((each for each in SUFFIXES if path.name.lower().endswith(each)), path.suffix)
-    place = path.with_name(path.name[: len(path.name) - len(suffix)] + ".json")
-    try:
-        place.write_text(to_json(sidecar(node, path), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(_("{file} cannot be written ({reason})").format(file=place, reason=reason)) from error
-    return place
-
-
 def export_dicom(node: Any, folder: Path) -> list[Path]:
     """Write a result as a DICOM series into a new folder. Raises UserError."""
-    if node.GetParentTransformNode() is not None:
-        text = _("{name} is moved by a transform").format(name=node.GetName())
-        raise InputError(text, _("Harden the transform in the module Transforms first"))
+    check_exportable(node)
     array = np.asarray(slicer.util.arrayFromVolume(node), np.float32)
     provenance, sources = nodes.provenance_of(node) or {}, source_files(node)
     if "pack" not in provenance:
         raise InputError(_("{name} does not say what made it").format(name=node.GetName()))
     return write_dicom(array, geometry_of(node), folder, name=node.GetName(), provenance=provenance, sources=sources)
+
+
+def check_exportable(node: Any) -> None:
+    """Raises InputError for a result that cannot become a DICOM series as it is."""
+    if sequences.sequence_of(node) is not None:
+        raise InputError(_("{name} is a sequence").format(name=node.GetName()), _("Save it instead"))
+    if node.GetParentTransformNode() is not None:
+        text = _("{name} is moved by a transform").format(name=node.GetName())
+        raise InputError(text, _("Harden the transform in the module Transforms first"))
 
 
 def geometry_of(node: Any) -> Geometry:
@@ -154,8 +183,12 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene or has been changed, a pack that is not installed or not the same.
+        UserError: an input that has left the scene or has been changed, a pack that is not installed or not the same,
+            a sequence.
     """
+    if sequences.sequence_of(node) is not None:
+        hint = _("Choose its input, and run all frames in the part Cine and batch")
+        raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
     provenance = nodes.provenance_of(node) or {}
     request = Request.from_json(provenance["request"])
     pack = next((each for each in packs if each.name == provenance["pack"]["name"]), None)
@@ -164,8 +197,7 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         raise UserError(text.format(name=provenance["pack"]["name"]), _("Install the pack that made it"))
     volumes = nodes.inputs_of(node)
     if len(volumes) != len(request.inputs):
-        names = ", ".join(request.inputs.values())
-        raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
+        volumes = _found(node, request, provenance)
     for role, volume in zip(request.inputs, volumes):
         wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
         if wanted and wanted != sha256_of(np.asarray(slicer.util.arrayFromVolume(volume), np.float32)):
@@ -184,13 +216,32 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
     )
 
 
+def _found(node: Any, request: Request, provenance: dict[str, Any]) -> list[Any]:
+    """The inputs of a result that was loaded from a file: volumes of the same names with the same voxels.
+
+    Raises UserError where the scene does not have all of them.
+    """
+    found = []
+    for role, name in request.inputs.items():
+        wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
+        named = [
+            each for each in _volumes(node.GetScene()) if each.GetName() == name and each.GetImageData() is not None
+        ]
+        found += [
+            each for each in named if wanted == sha256_of(np.asarray(slicer.util.arrayFromVolume(each), np.float32))
+        ][:1]
+    if len(found) != len(request.inputs):
+        names = ", ".join(request.inputs.values())
+        raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
+    return found
+
+
 def remove(node: Any) -> None:
-    """Take a result, its standard deviation and its difference out of the scene."""
-    scene, made = node.GetScene(), node.GetAttribute(nodes.PROVENANCE)
+    """Take a result out of the scene, and what belongs to it, which stays as long as there is a copy of the result."""
+    scene, run = node.GetScene(), node.GetAttribute(nodes.RUN)
+    copied = any(each is not node and each.GetAttribute(nodes.RUN) == run for each in results_of(scene))
+    parts = [] if copied else parts_of(node)
     if scene.GetUndoFlag():
         scene.SaveStateForUndo()
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    volumes = [scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count)]
-    for volume in volumes:
-        if volume is node or (nodes.is_synthetic(volume) and volume.GetAttribute(nodes.PROVENANCE) == made):
-            nodes.remove(volume)
+    for each in (node, *parts):
+        (nodes if sequences.sequence_of(each) is None else sequences).remove(each)

@@ -13,7 +13,7 @@ import slicer.util
 
 from MRDiffusionLib.errors import UserError
 
-from . import nodes, results, views
+from . import nodes, results, sequences, sidecars, views
 from .scene_watch import SceneWatch
 from .signals import Signal
 from .text import _
@@ -36,14 +36,15 @@ class ResultsSection:
         self.chosen = Signal()
         self._run_again = run_again
         self._listed: list[tuple[Any, str]] = []
+        self._titles: list[tuple[str, str, str]] = []
         self._build(box)
         self._watch = SceneWatch(self.refresh)
 
     def _build(self, box: Any) -> None:
         self.table = qt.QTableWidget()
-        self.table.setColumnCount(2)
-        self.table.setHorizontalHeaderLabels([_("Result"), _("Made with")])
-        self.table.horizontalHeader().setStretchLastSection(True)
+        self.table.setColumnCount(3)
+        self.table.setHorizontalHeaderLabels([_("Result"), _("Made with"), _("PSNR (dB)")])
+        self.table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
         self.table.verticalHeader().hide()
         self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self.table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
@@ -57,7 +58,7 @@ class ResultsSection:
         for name, text, tip, slot in (
             ("show", _("Show"), _("Show the result where its input lies"), self._show),
             ("again", _("Run again"), _("Make the result again exactly: same model, settings and seed"), self._again),
-            ("save", _("Save..."), _("Save the volume, and beside it a file that says what made it"), self._save),
+            ("save", _("Save..."), _("Save it with its standard deviation, and what made it beside it"), self._save),
             ("dicom", _("DICOM..."), _("Write a DICOM series that is marked as synthetic"), self._dicom),
             ("remove", _("Delete"), _("Take the result and its standard deviation out of the scene"), self._remove),
             ("undo", _("Undo"), _("Take the newest result out of the scene, and show its input again"), self._undo),
@@ -69,6 +70,10 @@ class ResultsSection:
             button.clicked.connect(wrapped)
             row.addWidget(button)
         box.layout().addLayout(row)
+        self.deviation = qt.QCheckBox(_("Standard deviation over the result"))
+        self.deviation.toolTip = _("Show in colours how much the samples differ: where they do, the model is unsure")
+        self.deviation.clicked.connect(self._on_deviation)
+        box.layout().addWidget(self.deviation)
         self.text = qt.QLabel()
         self.text.wordWrap = True
         self.text.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
@@ -89,19 +94,22 @@ class ResultsSection:
     def refresh(self) -> None:
         """Bring the table up to date, if there is something to be done."""
         found = [(node, node.GetName()) for node in reversed(results.results_of(slicer.mrmlScene))]
-        if found == self._listed:
+        titles = [results.titles(node) for node, _name in found]
+        if (found, titles) == (self._listed, self._titles):
             return
         before = self.current
-        self._listed = found
+        self._listed, self._titles = found, titles
+        self._watch.follow([node for node, _name in found])
         self.table.blockSignals(True)
         self.table.clearSelection()
         self.table.setRowCount(len(found))
-        for number, (node, name) in enumerate(found):
-            for column, text in enumerate(results.titles(node)):
+        for number, (_node, name) in enumerate(found):
+            for column, text in enumerate(titles[number]):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(name)
                 self.table.setItem(number, column, item)
         self.table.resizeColumnToContents(0)
+        self.table.setColumnHidden(2, not any(psnr for _what, _chosen, psnr in titles))
         rows = max(1, min(len(found), ROWS_SHOWN))
         self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (rows + 1) + 6)
         self.table.blockSignals(False)
@@ -118,8 +126,26 @@ class ResultsSection:
         node = self.current
         for name, button in self.buttons.items():
             button.enabled = bool(self._listed) if name == "undo" else node is not None
+        self._follow_deviation(node)
         self._tell(results.story(node) if node is not None else [])
         self.chosen.emit(node)
+
+    def _follow_deviation(self, node: Any) -> None:
+        deviation = None if node is None else results.deviation_of(node)
+        self.deviation.visible = deviation is not None
+        self.deviation.checked = bool(views.opacity_of(deviation))
+
+    def _on_deviation(self, *_arguments: Any) -> None:
+        node = self.current
+        deviation = None if node is None else results.deviation_of(node)
+        # What the views show decides, not the mark in the box: other buttons and modules change them as well.
+        if deviation is not None and not views.opacity_of(deviation):
+            deviation.CreateDefaultDisplayNodes()
+            nodes.give_colours(deviation)  # grey where it comes from a file
+            views.show_over(node, deviation)
+        elif node is not None:
+            self._show(node)
+        self._follow_deviation(node)
 
     def _tell(self, sentences: list[str]) -> None:
         self.text.text = "<br>".join(html.escape(sentence) for sentence in sentences)
@@ -139,30 +165,49 @@ class ResultsSection:
     def _show(self, node: Any) -> None:
         source = nodes.input_of(node)
         views.show_result(source if source is not None else node, node)
+        self._follow_deviation(node)
 
     def _again(self, node: Any) -> None:
         self._run_again(node)
 
     def _save(self, node: Any) -> str | None:
+        suffixes = (".nrrd", ".nii.gz") if sequences.sequence_of(node) is None else (".seq.nrrd",)
         file = qt.QFileDialog.getSaveFileName(
             None,
             _("Save the result"),
-            f"{slicer.mrmlScene.GetRootDirectory()}/{node.GetName()}.nrrd",
-            "*.nrrd *.nii.gz",
+            f"{slicer.mrmlScene.GetRootDirectory()}/{node.GetName()}{suffixes[0]}",
+            " ".join(f"*{suffix}" for suffix in suffixes),
         )
         file = file[0] if isinstance(file, tuple) else file
         if not file:
             return None
+        told, deviation = [self._save_as(node, Path(file))], results.deviation_of(node)
+        if deviation is not None:
+            place = sidecars.place_of_deviation(Path(file))
+            if place.exists() and sidecars.find(place) is None:
+                told.append(_("Its standard deviation was not saved: {file} is there already.").format(file=place))
+            else:
+                told.append(self._save_as(deviation, place))
+        return " ".join(told)
+
+    def _save_as(self, node: Any, place: Path) -> str:
+        sequence = sequences.sequence_of(node)  # not the frame alone that is seen of it
         # The sidecar is written by whoever listens to files being saved (`sidecars`).
-        if not slicer.util.saveNode(node, file, {}):  # the default is one object for all calls
-            raise UserError(_("{file} cannot be written").format(file=file), _("Choose another place"))
-        return _("Saved to {file}, with what made it beside it.").format(file=file)
+        if not slicer.util.saveNode(
+            node if sequence is None else sequence, str(place), {}
+        ):  # the default is one object for all calls
+            raise UserError(_("{file} cannot be written").format(file=place), _("Choose another place"))
+        beside = sidecars.find(place)
+        if beside is None:
+            return _("Saved to {file}, but not what made it.").format(file=place)
+        return _("Saved to {file}, with what made it beside it in {name}.").format(file=place, name=beside.name)
 
     def _dicom(self, node: Any) -> str | None:
+        results.check_exportable(node)
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))
         if not place:
             return None
-        what, _chosen = results.titles(node)
+        what, _chosen, _psnr = results.titles(node)
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{nodes.WORD} {what}")
         folder, number = Path(place) / stem, 1
         while folder.exists():

@@ -1,4 +1,4 @@
-"""Tells that nodes have come or gone, once for all that come and go at a time."""
+"""Tells that nodes have come, gone or changed, once for all that do so at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.util import VTKObservationMixin
 
 
@@ -23,14 +24,24 @@ class SceneWatch(VTKObservationMixin):
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
         self._timer.timeout.connect(changed)
+        self._followed: list[Any] = []
         scene = slicer.mrmlScene
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._on_scene)
+
+    def follow(self, nodes: list[Any]) -> None:
+        """Tell also when one of these nodes has changed, its name for instance; of those before no longer."""
+        for node in self._followed:
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_scene)
+        self._followed = list(nodes)
+        for node in self._followed:
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_scene)
 
     def remove(self) -> None:
         """Let go of the scene."""
         self._timer.stop()
         self.removeObservers()
+        self._followed = []
 
     def _on_scene(self, *_arguments: Any) -> None:
         self._timer.start()

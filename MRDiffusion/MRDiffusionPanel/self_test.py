@@ -99,7 +99,7 @@ def rehearsal(case: Any) -> None:
 
 
 def saved(case: Any) -> None:
-    """What a result says of itself is in the file of the scene."""
+    """What a result says of itself is in the file of the scene, and beside its own."""
     case.delayDisplay("Save and load a rehearsed result")
     panel = _panel()
     with _rehearsing(panel), tempfile.TemporaryDirectory() as folder:
@@ -109,6 +109,11 @@ def saved(case: Any) -> None:
         name, provenance = result.GetName(), nodes.provenance_of(result)
         path = str(Path(folder) / "scene.mrml")
         case.assertTrue(slicer.util.saveScene(path))
+        slicer.modules.MRDiffusionInstance.markViews()
+        place = Path(folder) / "result.nrrd"
+        case.assertTrue(slicer.util.saveNode(result, str(place), {}))
+        case.assertTrue(place.with_suffix(".json").is_file())
+        case.assertEqual(nodes.provenance_of(slicer.util.loadVolume(str(place))), provenance)
         slicer.util.loadScene(path, {"clear": True})
     loaded = slicer.util.getNode(name)
     case.assertTrue(nodes.is_synthetic(loaded))

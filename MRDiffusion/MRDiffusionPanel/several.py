@@ -27,10 +27,11 @@ class Several:
         message: what happens, for a person.
         busy: whether something is under way.
         changed: emits when one of these has changed.
+        played: emits the volume that shows the results of a cine, when they are complete.
     """
 
     def __init__(self, turn: InTurn) -> None:
-        self.message, self.busy, self.changed = "", False, Signal()
+        self.message, self.busy, self.changed, self.played = "", False, Signal(), Signal()
         self._turn = turn
 
     def start_frames(self, chosen: Parameters) -> None:
@@ -61,6 +62,7 @@ class Several:
                 shown = cine.finish()
                 if "result" in shown:
                     views.show_result(cine.source, shown["result"])
+                    self.played.emit(shown["result"])
                     told = _("{count} of {all} frames play as {name} in the module Sequences")
                     lines.append(told.format(count=done, all=cine.count, name=shown["result"].GetName()))
             self._end(lines)

@@ -13,11 +13,11 @@ import slicer.util
 from MRDiffusionLib.errors import UserError
 
 from . import nodes
-from .cine import browser_of
 from .folder_batch import FolderBatch
 from .form import Form, NameList
 from .parameters import Parameters
 from .scene_watch import SceneWatch
+from .sequences import browser_of
 from .several import Several
 from .text import _
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
@@ -14,7 +13,7 @@ import vtk
 from MRDiffusionLib.errors import SettingError, UserError
 from MRDiffusionLib.settings import info_of, kind_of, settings_from, settings_to
 
-from . import charts, comparison, contact_sheet, nodes, views
+from . import charts, comparison, contact_sheet, nodes, sequences, views
 from .comparison import Comparison
 from .in_turn import InTurn, Series
 from .parameters import Parameters
@@ -212,8 +211,7 @@ class Sweep:
         if node.GetScene() is None or self.sequence.GetScene() is None:
             self._turn.stop(_("Stopped, because the scene was closed"))
             return
-        node.SetAttribute(nodes.SWEEP, json.dumps(dict(zip((axis.label for axis in self._axes), point.values))))
-        self.sequence.SetDataNodeAtValue(node, point.label)
+        sequences.add(self.sequence, node, point.label, dict(zip((axis.label for axis in self._axes), point.values)))
         for each in made.values():
             if each.GetScene() is not None:
                 nodes.remove(each)
@@ -246,13 +244,18 @@ class Sweep:
 
 
 def keep(sequence: Any, label: str) -> Any:
-    """A result of a sweep as a node of its own, beside its input. Raises UserError where it is not there."""
+    """A result of a sweep as a node of its own, beside its input. Raises UserError where it is not there.
+
+    It is a result like that of a run of its own: deleting it leaves the sweep and what else was kept of it.
+    """
+    sequences.restore(sequence)
     scene, data = sequence.GetScene(), sequence.GetDataNodeAtValue(label)
     if data is None:
         raise UserError(_("the sequence {name} has no {label}").format(name=sequence.GetName(), label=label))
     made = slicer.vtkMRMLScalarVolumeNode()
     made.Copy(data)
     made.RemoveAttribute(nodes.SWEEP)
+    made.SetAttribute(nodes.RUN, nodes.new_run())
     made.SetName(scene.GenerateUniqueName(data.GetName()))
     made.SetUndoEnabled(True)
     node = scene.AddNode(made)
@@ -270,6 +273,12 @@ def keep(sequence: Any, label: str) -> Any:
     return node
 
 
+def newest(scene: Any) -> Any:
+    """The sequence of the last sweep in a scene, also of one that was saved; None without."""
+    found = slicer.util.getNodesByClass(sequences.SEQUENCE, scene)
+    return next((node for node in reversed(found) if node.GetAttribute(nodes.SWEEP) is not None), None)
+
+
 def labels_of(sequence: Any) -> list[str]:
     """The results of a sweep, in order."""
     return [sequence.GetNthIndexValue(number) for number in range(sequence.GetNumberOfDataNodes())]
@@ -277,14 +286,10 @@ def labels_of(sequence: Any) -> list[str]:
 
 def _new_sequence(scene: Any, chosen: Parameters) -> Any:
     what = chosen.result_name("result", chosen.first.GetName()).split(" | ")[0].replace(nodes.WORD, "").strip()
-    name = scene.GenerateUniqueName(f"{nodes.WORD} sweep, {what}")
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+    sequence = sequences.new(scene, f"{nodes.WORD} sweep, {what}", nodes.SWEEP, chosen.inputs.values())
     sequence.SetIndexName(_("settings"))
     sequence.SetIndexUnit("")
     sequence.SetIndexTypeFromString("text")
-    sequence.SetAttribute(nodes.SYNTHETIC, "1")
-    for volume in chosen.inputs.values():
-        sequence.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
     return sequence
 
 

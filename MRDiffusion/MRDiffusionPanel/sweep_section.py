@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 
 from MRDiffusionLib.errors import UserError
 
 from . import contact_sheet, nodes, sweep, views
 from .form import Form, drop_down
 from .parameters import Parameters
+from .scene_watch import SceneWatch
 from .text import _
 
 NONE = ""
@@ -37,6 +39,7 @@ class SweepSection:
         self._rows: list[tuple[Any, Any]] = []
         self._slots: list[Any] = []
         self._build(box)
+        self._watch = SceneWatch(self.refresh)
         runs.changed.connect(self.refresh)
         self.refresh()
 
@@ -74,6 +77,7 @@ class SweepSection:
 
     def remove(self) -> None:
         """Listen no more."""
+        self._watch.remove()
         self._runs.changed.disconnect(self.refresh)
 
     def refresh(self, *_arguments: Any) -> None:
@@ -90,8 +94,7 @@ class SweepSection:
         self.text.text = "\n".join(filter(None, [self._runs.message, self._told]))
 
     def _sequence(self) -> Any:
-        sequence = self._runs.sequence
-        return sequence if sequence is not None and sequence.GetScene() is not None else None
+        return sweep.newest(slicer.mrmlScene)
 
     def _offer(self, keys: dict[str, str]) -> None:
         if keys == self._keys:
@@ -137,7 +140,8 @@ class SweepSection:
         except UserError as error:
             self._told = _("Failed: {message}").format(message=error)
         else:
-            views.show_result(nodes.input_of(node), node)
+            source = nodes.input_of(node)
+            views.show_result(source if source is not None else node, node)
             self._told = _("Kept as {name}").format(name=node.GetName())
         self.refresh()
 

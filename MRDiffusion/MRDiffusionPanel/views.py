@@ -1,4 +1,4 @@
-"""What the slice views show after a run, and the word SYNTHETIC in each view that shows a computed volume."""
+"""What the slice views show after a run, and the word SYNTHETIC in each view, 3D too, that shows a computed volume."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from . import grids
 from .nodes import WORD, is_synthetic
 
 COLOUR = (1.0, 0.75, 0.0)
+OVERLAY = 0.5
+"""Opacity of what is shown over a result."""
+COMPOSITE, SLICE, VIEW_3D, RENDERED = (
+    "vtkMRMLSliceCompositeNode",
+    "vtkMRMLSliceNode",
+    "vtkMRMLViewNode",
+    "vtkMRMLVolumeRenderingDisplayNode",
+)
+FOLLOWED = (COMPOSITE, SLICE, VIEW_3D, RENDERED)
+"""Nodes that decide what slice views and 3D views show of a volume."""
 LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
@@ -38,6 +48,11 @@ def show_result(volume: Any, result: Any) -> None:
     slicer.util.setSliceViewerLayers(
         background=result, foreground=volume, foregroundOpacity=0.0, fit=volume.GetID() not in shown
     )
+
+
+def show_over(result: Any, overlay: Any) -> None:
+    """Show a result with another volume of its own over it, half transparent."""
+    slicer.util.setSliceViewerLayers(background=result, foreground=overlay, foregroundOpacity=OVERLAY)
 
 
 def show_instead(gone: Any, volume: Any) -> None:
@@ -170,7 +185,7 @@ def _in_scene(identifier: str | None) -> str | None:
 
 
 class SyntheticMark(VTKObservationMixin):
-    """Writes SYNTHETIC into the corner of every slice view that shows a volume made by this program.
+    """Writes SYNTHETIC into the corner of every view that shows a volume made by this program, slice view or 3D view.
 
     Also shows the legends of such volumes, while a view shows the volume and not longer: Slicer draws them in all.
 
@@ -184,10 +199,13 @@ class SyntheticMark(VTKObservationMixin):
         self._scene, self._layout_manager = scene, layout_manager
         self._marks: dict[str, tuple[Any, Any]] = {}
         self._legends: dict[str, bool] = {}
+        self._seen_in_3d: dict[str, tuple[Any, ...]] = {}
         self.addObserver(scene, scene.NodeAddedEvent, self._on_node_added)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
         self.addObserver(scene, scene.EndImportEvent, self._update_all)
-        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene):
-            self._follow(node)
+        for kind in FOLLOWED:
+            for node in slicer.util.getNodesByClass(kind, scene):
+                self._follow(node)
 
     def remove(self) -> None:
         """Take all marks out of the views."""
@@ -199,37 +217,59 @@ class SyntheticMark(VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_added(self, _scene: Any, _event: str, node: Any) -> None:
-        if node.IsA("vtkMRMLSliceCompositeNode"):
+        if any(node.IsA(kind) for kind in FOLLOWED):
             self._follow(node)
         elif node.IsA(LEGEND):
             self._update_legends()
 
-    def _follow(self, composite: Any) -> None:
-        if not self.hasObserver(composite, vtk.vtkCommand.ModifiedEvent, self._update):
-            self.addObserver(composite, vtk.vtkCommand.ModifiedEvent, self._update)
-        self._update(composite)
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_removed(self, _scene: Any, _event: str, node: Any) -> None:
+        if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._update):
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self._update)
+        if node.IsA(VIEW_3D):
+            self._marks.pop(node.GetID(), None)  # its view goes with it
+        elif node.IsA(RENDERED) or node.IsA("vtkMRMLVolumeNode"):
+            self._update_3d()
+
+    def _follow(self, node: Any) -> None:
+        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._update):
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._update)
+        self._update(node)
 
     def _update_all(self, *_arguments: Any) -> None:
-        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene):
+        for node in slicer.util.getNodesByClass(COMPOSITE, self._scene):
             self._update(node)
 
-    def _update(self, composite: Any, *_arguments: Any) -> None:
-        name, wanted = composite.GetLayoutName(), _shows_synthetic(composite)
-        if wanted and name not in self._marks:
-            widget = self._layout_manager.sliceWidget(name)
-            if widget is None:
+    def _update(self, node: Any, *_arguments: Any) -> None:
+        if node.IsA(SLICE):  # which changes with every step through the slices
+            seen = node.GetSliceVisible(), *node.GetThreeDViewIDs()
+            if self._seen_in_3d.get(node.GetID()) == seen:
                 return
-            view, actor = widget.sliceView(), _word()
-            _renderer(view).AddViewProp(actor)
-            self._marks[name] = (view, actor)
-        if name in self._marks:
-            view, actor = self._marks[name]
-            actor.SetVisibility(wanted)
+            self._seen_in_3d[node.GetID()] = seen
+        if node.IsA(COMPOSITE):
+            widget = self._layout_manager.sliceWidget(node.GetLayoutName())
+            if widget is not None:
+                self._mark(node.GetLayoutName(), widget.sliceView(), _shows_synthetic(node))
+            self._update_legends()
+        self._update_3d()
+
+    def _update_3d(self) -> None:
+        for number in range(self._layout_manager.threeDViewCount):
+            view = self._layout_manager.threeDWidget(number).threeDView()
+            if view.mrmlViewNode() is not None:
+                self._mark(view.mrmlViewNode().GetID(), view, _shows_synthetic_in_3d(view.mrmlViewNode()))
+
+    def _mark(self, name: str, view: Any, wanted: bool) -> None:
+        """The word in a view, which is known by a name; made when it is first wanted."""
+        if wanted and name not in self._marks:
+            self._marks[name] = (view, _word())
+            _renderer(view).AddViewProp(self._marks[name][1])
+        if name in self._marks and bool(self._marks[name][1].GetVisibility()) != wanted:
+            self._marks[name][1].SetVisibility(wanted)
             view.scheduleRender()
-        self._update_legends()
 
     def _update_legends(self) -> None:
-        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene)
+        composites = slicer.util.getNodesByClass(COMPOSITE, self._scene)
         seen = {name for node in composites for name in (node.GetBackgroundVolumeID(), _front(node)[0])}
         for legend in slicer.util.getNodesByClass(LEGEND, self._scene):
             volume = legend.GetDisplayableNode()
@@ -250,6 +290,20 @@ def _shows_synthetic(composite: Any) -> bool:
     return back is not None and is_synthetic(back) and not hidden
 
 
+def _shows_synthetic_in_3d(view: Any) -> bool:
+    """Whether a 3D view shows such a volume: rendered, or on a slice that is seen in it."""
+    scene, identifier = view.GetScene(), view.GetID()
+    for display in slicer.util.getNodesByClass(RENDERED, scene):
+        shown = display.GetVisibility() and display.GetVisibility3D() and display.IsDisplayableInView(identifier)
+        if shown and is_synthetic(display.GetDisplayableNode()):
+            return True
+    slices = slicer.util.getNodesByClass(SLICE, scene)
+    seen = [each for each in slices if each.GetSliceVisible() and each.IsDisplayableInThreeDView(identifier)]
+    names = {each.GetLayoutName() for each in seen}
+    composites = slicer.util.getNodesByClass(COMPOSITE, scene) if names else []
+    return any(each.GetLayoutName() in names and _shows_synthetic(each) for each in composites)
+
+
 def _front(composite: Any) -> tuple[str | None, float]:
     """The volume in front, and how much of it can be seen."""
     return composite.GetForegroundVolumeID(), composite.GetForegroundOpacity()
@@ -257,6 +311,7 @@ def _front(composite: Any) -> tuple[str | None, float]:
 
 def _word() -> Any:
     actor = vtk.vtkCornerAnnotation()
+    actor.VisibilityOff()
     actor.SetText(vtk.vtkCornerAnnotation.LowerRight, WORD)
     actor.SetMaximumFontSize(16)
     style = actor.GetTextProperty()

@@ -1,4 +1,4 @@
-"""Slicer's slice views, drawn off screen by Slicer's own pipeline and displayable managers."""
+"""Slicer's slice views, drawn off screen by Slicer's own pipeline and displayable managers; a 3D view without them."""
 
 from __future__ import annotations
 
@@ -86,24 +86,68 @@ class SliceWidget:
         """The view as it is now, (height, width, 3) uint8, top row first."""
         self._logic.UpdatePipeline()
         self._mapper.SetInputConnection(self._logic.GetImageDataConnection())
-        self._window.Render()
-        grab = vtk.vtkWindowToImageFilter()
-        grab.SetInput(self._window)
-        grab.ReadFrontBufferOff()
-        grab.Update()
-        image = grab.GetOutput()
-        width, height, _ = image.GetDimensions()
-        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1, :, :3]
+        return _drawn(self._window)
+
+
+class ThreeDWidget:
+    """A 3D view that draws nothing of the scene; plays qMRMLThreeDWidget and its qMRMLThreeDView at once."""
+
+    def __init__(self, scene, name: str, size: tuple[int, int]) -> None:
+        node = slicer.vtkMRMLViewNode()
+        node.SetName(f"View{name}")
+        node.SetLayoutName(name)
+        node.SetSingletonTag(name)
+        self._node, self.renders = scene.AddNode(node), 0
+        self._window = vtk.vtkRenderWindow()
+        self._window.SetOffScreenRendering(1)
+        self._window.SetShowWindow(False)
+        self._window.SetSize(*size)
+        self._window.AddRenderer(vtk.vtkRenderer())
+
+    def threeDView(self) -> ThreeDWidget:
+        return self
+
+    def renderWindow(self):
+        return self._window
+
+    def scheduleRender(self) -> None:
+        self.renders += 1
+
+    def mrmlViewNode(self):
+        return self._node
+
+    def pixels(self) -> Any:
+        """The view as it is now, (height, width, 3) uint8, top row first."""
+        return _drawn(self._window)
+
+
+def _drawn(window) -> Any:
+    window.Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(window)
+    grab.ReadFrontBufferOff()
+    grab.Update()
+    image = grab.GetOutput()
+    width, height, _ = image.GetDimensions()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1, :, :3]
 
 
 class LayoutManager:
-    """The three slice views of the conventional layout."""
+    """The three slice views and the 3D view of the conventional layout."""
 
     def __init__(self, application_logic, size: tuple[int, int]) -> None:
         check_renderer()
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(application_logic.GetMRMLScene(), True)
         self._logic = application_logic
         self._widgets = {n: SliceWidget(application_logic, n, orientation, size) for n, orientation in NAMES.items()}
+        self._spaces = [ThreeDWidget(application_logic.GetMRMLScene(), "1", size)]
+
+    @property
+    def threeDViewCount(self) -> int:
+        return len(self._spaces)
+
+    def threeDWidget(self, number: int) -> ThreeDWidget:
+        return self._spaces[number]
 
     def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._widgets)

@@ -71,12 +71,23 @@ class IOManager:
         scene, path = self._application.scene, properties["fileName"]
         if kind == "SceneFile":
             return self._load_scene(scene, path, properties.get("clear", True))
+        if kind == "SequenceFile":
+            return self._load_sequence(scene, path, loaded)
         assert kind == "VolumeFile", kind
         name = properties.get("name") or Path(path).name.split(".")[0]
         node = self._application.volumes_logic.AddArchetypeVolume(path, name)
         if node is None:
             return False
         loaded.AddItem(node)
+        return True
+
+    def _load_sequence(self, scene, path, loaded):
+        node = self._application.sequences_logic.AddSequence(path)
+        if node is None:
+            return False
+        loaded.AddItem(node)
+        browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{node.GetName()} browser")
+        browser.SetAndObserveMasterSequenceNodeID(node.GetID())
         return True
 
     def _load_scene(self, scene, path, clear):
@@ -100,10 +111,13 @@ class IOManager:
         return bool(scene.Commit())
 
     def _save_volumes(self, scene, folder):
-        """As the Save dialog does: each volume gets a file beside the scene."""
+        """As the Save dialog does: each volume and each sequence gets a file beside the scene."""
         for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
             node = scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode")
             self._save_volume(node, str(folder / f"volume-{number}.nrrd"))
+        for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode")):
+            node = scene.GetNthNodeByClass(number, "vtkMRMLSequenceNode")
+            self._save_volume(node, str(folder / f"sequence-{number}.seq.nrrd"))
 
     def _save_volume(self, node, path):
         node.AddDefaultStorageNode()
@@ -143,6 +157,8 @@ class Application(qt.QApplication):
         self.volumes_logic.SetMRMLApplicationLogic(self._logic)
         self.sequences_logic = slicer.vtkSlicerSequencesLogic()
         self.sequences_logic.SetMRMLScene(self.scene)  # makes browsers known to the scene
+        self.rendering_logic = slicer.vtkSlicerVolumeRenderingLogic()
+        self.rendering_logic.SetMRMLScene(self.scene)  # makes its display nodes known to the scene
         self._io = IOManager(self)
         self._settings = {
             name: qt.QSettings(str(temporary_folder / f"{name}.ini"), qt.QSettings.IniFormat)
@@ -150,7 +166,7 @@ class Application(qt.QApplication):
         }
 
     def make_views(self, size: tuple[int, int] = (320, 320)) -> None:
-        """Open the three slice views; without them the application is as started with --no-main-window."""
+        """Open three slice views and a 3D view; without them the application is as started with --no-main-window."""
         from slice_view import LayoutManager
 
         self._layout = self._layout or LayoutManager(self._logic, size)

@@ -57,3 +57,18 @@ def panel(scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     assert set(descendants(os.getpid())) <= others
     assert list(tmp_path.glob("*MRDiffusion*")) == []
     made.widget.deleteLater()
+
+
+@pytest.fixture
+def told(module: Any) -> Iterator[list[str]]:
+    """What a person is told while files are saved and loaded in the whole application."""
+    from MRDiffusionPanel.sidecars import Sidecars
+
+    instance, told = slicer.modules.MRDiffusionInstance, list[str]()
+    if instance.sidecars is not None:  # of a test before, in which the application has started
+        instance.sidecars.remove()
+        instance.sidecars = None
+    listener = Sidecars(slicer.mrmlScene, slicer.app.coreIOManager(), told.append)
+    yield told
+    listener.remove()
+    assert listener.Observations == []

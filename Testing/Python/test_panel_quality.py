@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -111,11 +112,17 @@ def test_the_caution_stands_there_before_a_run(enhance: Any):
     assert "smoothed away or made up" in enhance.ui.warningText.text
 
 
-def test_an_enhanced_synthetic_volume_is_told(degrade: Any):
+def test_a_synthetic_input_is_told_in_every_task(degrade: Any):
+    assert "is itself SYNTHETIC" not in degrade.ui.warningText.text
     made = run(degrade)
-    degrade.taskButtons["enhancement"].click()
-    degrade.parameters.enhancementVolume = made
-    assert "is itself SYNTHETIC" in degrade.ui.warningText.text
+    for task, parameter in (
+        ("enhancement", "enhancementVolume"),
+        ("degradation", "degradationVolume"),
+        ("superresolution", "inputVolume"),
+    ):
+        degrade.taskButtons[task].click()
+        setattr(degrade.parameters, parameter, made)
+        assert f"{made.GetName()} is itself SYNTHETIC" in html.unescape(degrade.ui.warningText.text), task
 
 
 # Both.

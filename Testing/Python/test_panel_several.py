@@ -13,7 +13,8 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from MRDiffusionPanel import cine, nodes, views
+from MRDiffusionPanel import nodes, results, views
+from MRDiffusionPanel import sequences as sequence_nodes
 from panel_support import add_volume, select, select_roles, wait_for
 
 pytest_plugins = ["panel_fixtures"]
@@ -61,7 +62,7 @@ def sequences() -> dict[str, Any]:
 
 def test_every_frame_of_a_cine_gives_a_frame_of_a_sequence(panel: Any) -> None:
     shown = add_cine("cine")
-    browser = cine.browser_of(shown)
+    browser = sequence_nodes.browser_of(shown)
     browser.SetSelectedItemNumber(1)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     shown.SetAndObserveTransformNodeID(transform.GetID())
@@ -96,8 +97,104 @@ def test_every_frame_of_a_cine_gives_a_frame_of_a_sequence(panel: Any) -> None:
     assert hierarchy.GetItemName(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(proxy))) == nodes.FOLDER
     volumes = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
     assert len(volumes) == 3  # the cine and what shows the two sequences; nothing of single frames
-    assert panel.results._listed == []
     slicer.app.processEvents()
+    assert [node for node, _name in panel.results._listed] == [proxy]  # one result, whatever frame is seen
+
+
+@pytest.fixture
+def played(panel: Any) -> Any:
+    """The volume that shows the result of a cine; it has a standard deviation."""
+    select(panel, add_cine("cine"))
+    panel.parameters.samples = 2
+    choose(panel, "all 3 frames of cine")
+    run(panel)
+    slicer.app.processEvents()
+    ((node, _name),) = panel.results._listed
+    assert panel.results.current is node
+    return node
+
+
+def test_a_cine_is_one_result_with_its_story(panel: Any, played: Any) -> None:
+    browser = sequence_nodes.browser_of(played)
+    for number in range(3):
+        browser.SetSelectedItemNumber(number)
+        slicer.app.processEvents()
+        assert [node for node, _name in panel.results._listed] == [played] and panel.results.current is played
+        assert nodes.inputs_of(played) == [panel.parameters.inputVolume]
+        told = " ".join(results.story(played))
+        assert "one of 3 frames" in told and "from cine (low resolution)" in told and "seed 0" in told
+    deviation = results.deviation_of(played)
+    assert sequence_nodes.sequence_of(deviation).GetNumberOfDataNodes() == 3
+    panel.results.deviation.click()
+    assert "one of 3 frames" in panel.results.text.text
+    for name in ("again", "dicom"):
+        panel.results.buttons[name].click()
+        assert "is a sequence" in panel.results.text.text
+
+
+@pytest.mark.parametrize("button", ["remove", "undo"])
+def test_a_cine_goes_as_a_whole(panel: Any, played: Any, button: str) -> None:
+    source, browser = panel.parameters.inputVolume, sequence_nodes.browser_of(played)
+    panel.results.buttons[button].click()
+    slicer.app.processEvents()
+    assert set(sequences()) == {"cine"} and panel.results._listed == []
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [source]
+    assert browser.GetScene() is not None and sequence_nodes.browser_of(source) is browser
+    browser.SetSelectedItemNumber(2)
+    assert peak(source) == 102
+
+
+def test_a_cine_is_saved_whole_and_known_again(
+    panel: Any, played: Any, told: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    place = tmp_path / "sr.seq.nrrd"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(place))
+    panel.results.buttons["save"].click()
+    assert (tmp_path / "sr_standard_deviation.seq.nrrd").is_file() and told == []
+    assert "sr.json" in panel.results.text.text and "sr_standard_deviation.json" in panel.results.text.text
+    frames = sequence_nodes.frames_of(sequence_nodes.sequence_of(played))
+    assert json.loads((tmp_path / "sr.json").read_text())["frames"] == frames and list(frames) == ["0", "40", "80"]
+    slicer.mrmlScene.Clear()
+    loaded = slicer.util.loadNodeFromFile(str(place), "SequenceFile")
+    loaded.RemoveAttribute(sequence_nodes.FRAMES)  # as in the file of another program
+    slicer.app.processEvents()
+    ((shown, _name),) = panel.results._listed
+    assert sequence_nodes.sequence_of(shown) is loaded and nodes.is_synthetic(shown)
+    assert "one of 3 frames" in " ".join(results.story(shown))
+    panel.enter()
+    assert panel.parameters.inputVolume is None  # it is not suggested as an input
+    panel.results.choose(shown)
+    panel.results.buttons["remove"].click()
+    assert sequences() == {} and slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode") == []
+
+
+@pytest.mark.parametrize("suffix", [".mrml", ".mrb"])
+def test_a_cine_in_a_saved_scene_is_as_it_was(
+    panel: Any, played: Any, told: list[str], tmp_path: Path, suffix: str
+) -> None:
+    name, sequence = played.GetName(), sequence_nodes.sequence_of(played)
+    before = [nodes.provenance_of(sequence.GetNthDataNode(number)) for number in range(3)]
+    for number in range(3):  # the files of older Slicers do not hold them
+        for attribute in sequence.GetNthDataNode(number).GetAttributeNames():
+            sequence.GetNthDataNode(number).RemoveAttribute(attribute)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    assert slicer.util.saveScene(str(folder / f"scene{suffix}"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(folder / f"scene{suffix}"), {"clear": True})
+    slicer.app.processEvents()
+    ((shown, _name),) = panel.results._listed
+    assert shown.GetName() == name and nodes.input_of(shown).GetName() == "cine"
+    browser, loaded = sequence_nodes.browser_of(shown), sequence_nodes.sequence_of(shown)
+    for number in range(3):
+        browser.SetSelectedItemNumber(number)
+        assert peak(shown) == 100 + number and nodes.is_synthetic(shown)
+        assert nodes.provenance_of(shown) == nodes.provenance_of(loaded.GetNthDataNode(number)) == before[number]
+    assert sequence_nodes.sequence_of(results.deviation_of(shown)) is not None
+    panel.results.choose(shown)
+    panel.results.buttons["remove"].click()
+    slicer.app.processEvents()
+    assert set(sequences()) == {"cine"}
 
 
 def test_two_cines_go_together_and_a_volume_stays(panel: Any) -> None:

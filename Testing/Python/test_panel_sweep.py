@@ -11,7 +11,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from MRDiffusionPanel import contact_sheet, nodes, results, sweep, views
+from MRDiffusionPanel import contact_sheet, nodes, results, sequences, sweep, views
 from panel_support import add_volume, select, select_roles, wait_for
 from PIL import Image
 from test_panel_run import volumes
@@ -110,9 +110,87 @@ def test_one_is_kept_and_can_be_made_again(panel: Any, heart: Any) -> None:
         slicer.util.arrayFromVolume(kept), slicer.util.arrayFromVolume(sequence.GetDataNodeAtValue("Seed 6"))
     )
     panel.sweep.keepButton.click()  # once more
-    assert len(results.results_of(slicer.mrmlScene)) == 2
+    slicer.app.processEvents()
+    first, second = results.results_of(slicer.mrmlScene)
+    assert first is kept
+    before = volumes(slicer.mrmlScene)
+    panel.results.choose(second)
+    panel.results.buttons["remove"].click()  # neither the first one nor what shows the sweep goes with it
+    assert volumes(slicer.mrmlScene) == [name for name in before if name != second.GetName()]
+    assert results.results_of(slicer.mrmlScene) == [first]
     with pytest.raises(UserError, match="has no Seed 99"):
         sweep.keep(sequence, "Seed 99")
+
+
+@pytest.mark.parametrize("suffix", [".mrml", ".mrb"])
+def test_a_sweep_in_a_saved_scene_is_as_it_was(
+    panel: Any, heart: Any, told: list[str], tmp_path: Path, monkeypatch, suffix: str
+) -> None:
+    """Also where the file of the sequence has lost names and attributes of the frames, as with older Slicers."""
+    choose(panel, 0, "Seed", "5, 6")
+    sequence = run(panel)
+    made = [slicer.util.arrayFromVolume(sequence.GetNthDataNode(number)).copy() for number in range(2)]
+    before = [nodes.provenance_of(sequence.GetNthDataNode(number)) for number in range(2)]
+    (name,) = {sequence.GetNthDataNode(number).GetName().replace("seed 5", "seed 6") for number in range(2)}
+    for number in range(2):
+        for attribute in sequence.GetNthDataNode(number).GetAttributeNames():
+            sequence.GetNthDataNode(number).RemoveAttribute(attribute)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    assert slicer.util.saveScene(str(folder / f"scene{suffix}"))
+    slicer.mrmlScene.Clear()
+    slicer.app.processEvents()
+    assert panel.sweep.results.count == 0 and not panel.sweep.keepButton.enabled
+    slicer.util.loadScene(str(folder / f"scene{suffix}"), {"clear": True})
+    slicer.app.processEvents()
+    loaded = sweep.newest(slicer.mrmlScene)
+    frames = [loaded.GetNthDataNode(number) for number in range(2)]
+    assert [nodes.provenance_of(frame) for frame in frames] == before
+    assert all(nodes.is_synthetic(frame) and frame.GetAttribute(nodes.ROLE) == "result" for frame in frames)
+    assert json.loads(frames[1].GetAttribute(nodes.SWEEP)) == {"Seed": 6} and frames[1].GetName() == name
+    assert results.results_of(slicer.mrmlScene) == []  # what the browser shows is none
+    assert [panel.sweep.results.itemText(number) for number in range(2)] == ["Seed 5", "Seed 6"]
+    panel.sweep.results.currentIndex = 1
+    panel.sweep.keepButton.click()
+    (kept,) = results.results_of(slicer.mrmlScene)
+    assert nodes.provenance_of(kept) == before[1] and kept.GetName().split("_")[0] == name
+    assert nodes.inputs_of(kept) == [
+        panel.parameters.parameterNode.GetNodeReference("volume_bSSFP"),
+        slicer.util.getNode("t2"),
+    ]
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(kept), made[1])
+    place = tmp_path / "sweep.png"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(place))
+    panel.sweep.saveButton.click()
+    assert np.asarray(Image.open(place)).max() > 100
+    slicer.mrmlScene.RemoveNode(loaded)
+    slicer.app.processEvents()
+    assert not panel.sweep.keepButton.enabled
+
+
+def test_a_sweep_that_is_loaded_from_its_file_is_known(panel: Any, heart: Any, told: list[str], tmp_path: Path) -> None:
+    choose(panel, 0, "Seed", "5, 6")
+    sequence = run(panel)
+    before = {value: frame["provenance"] for value, frame in sequences.frames_of(sequence).items()}
+    place = tmp_path / "sweep.seq.nrrd"
+    assert slicer.util.saveNode(sequence, str(place), {})
+    written = json.loads((tmp_path / "sweep.json").read_text())
+    assert written["synthetic"] is True and written["outputs"]["result"]["file"] == "sweep.seq.nrrd"
+    assert {value: frame["provenance"] for value, frame in written["frames"].items()} == before
+    for lost in (False, True):  # in the file of another program, say
+        slicer.mrmlScene.Clear()
+        loaded = slicer.util.loadNodeFromFile(str(place), "SequenceFile")
+        if lost:
+            for attribute in (sequences.FRAMES, nodes.SYNTHETIC, nodes.SWEEP, nodes.ROLE):
+                loaded.RemoveAttribute(attribute)
+        slicer.app.processEvents()
+        assert loaded.GetName() == ("SYNTHETIC sweep" if lost else "sweep") and nodes.is_synthetic(loaded)
+        frames = [loaded.GetNthDataNode(number) for number in range(2)]
+        assert [nodes.provenance_of(frame) for frame in frames] == list(before.values())
+        assert panel.sweep.keepButton.enabled
+        panel.sweep.keepButton.click()
+        assert "Kept as" in panel.sweep.text.text
+    assert told == []
 
 
 def test_cancel_keeps_what_was_computed(panel: Any, heart: Any) -> None:
@@ -175,6 +253,8 @@ def test_the_picture_shows_all_with_their_settings(panel: Any, heart: Any, tmp_p
     choose(panel, 1, "Strength", "0.2, 0.4, 0.6")
     sequence = run(panel)
     sheet = slicer.util.getNode("*contact sheet")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    assert hierarchy.GetItemName(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(sheet))) == nodes.FOLDER
     picture = slicer.util.arrayFromVolume(sheet)[0]
     line, side, gap = contact_sheet.LINE, contact_sheet.LARGEST, contact_sheet.GAP
     assert picture.shape == (line + 2 * (side + line + gap), 3 * (side + gap))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import slicer
 import slicer.util
-from MRDiffusionPanel import nodes, views
+from MRDiffusionPanel import nodes, sequences, views
 from panel_support import add_volume, run, select
 
 pytest_plugins = ["panel_fixtures"]
@@ -29,9 +30,13 @@ def red() -> Any:
     return slicer.app.layoutManager().sliceWidget("Red")
 
 
-def amber_pixels() -> int:
-    """How much of the word can be seen."""
-    pixels = red().pixels().astype(int)
+def space() -> Any:
+    return slicer.app.layoutManager().threeDWidget(0)
+
+
+def amber_pixels(view: Any = None) -> int:
+    """How much of the word can be seen, in the red slice view or in another one."""
+    pixels = (view or red()).pixels().astype(int)
     return int(((pixels[..., 0] > 150) & (pixels[..., 2] < 100)).sum())
 
 
@@ -53,6 +58,45 @@ def test_result_lies_behind_its_faded_input_and_is_marked(marked: Any, panel: An
     composite.SetForegroundOpacity(1.0)  # the input alone
     assert amber_pixels() == 0
     assert "fade to the input" in panel.ui.stateText.text
+
+
+@pytest.fixture
+def inferno(scene: Any) -> Iterator[Any]:
+    """Colours of Slicer's own files, which slicer-core lacks; they would outlive the closing of the scene."""
+    colours = slicer.vtkMRMLColorTableNode()
+    colours.SetSingletonTag("FileInferno.txt")
+    yield scene.AddNode(colours)
+    scene.RemoveNode(scene.GetNodeByID(nodes.DEVIATION_COLOURS))
+
+
+def test_the_standard_deviation_is_shown_over_the_result(marked: Any, panel: Any, inferno: Any) -> None:
+    low, box = add_volume(), panel.results.deviation
+    select(panel, low)
+    run(panel)
+    assert box.isHidden()  # of one sample
+    panel.parameters.samples = 2
+    result = run(panel)
+    deviation = panel.logic.results["standard_deviation"]
+    assert not box.isHidden() and not box.checked
+    composite = red().mrmlSliceCompositeNode()
+    box.click()
+    assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (result.GetID(), deviation.GetID())
+    assert 0 < composite.GetForegroundOpacity() < 1 and box.checked
+    assert deviation.GetDisplayNode().GetColorNodeID() == nodes.DEVIATION_COLOURS and amber_pixels() > 100
+    deviation.GetDisplayNode().SetAndObserveColorNodeID(nodes.GREY)  # as that of a file
+    box.click()
+    assert composite.GetForegroundVolumeID() == low.GetID() and not box.checked
+    box.click()
+    panel.results.buttons["show"].click()
+    assert not box.checked
+    box.click()
+    views.show_input(low)  # somebody shows something else; the next click shows it, whatever the box says
+    box.click()
+    assert composite.GetForegroundVolumeID() == deviation.GetID() and box.checked
+    assert deviation.GetDisplayNode().GetColorNodeID() == nodes.DEVIATION_COLOURS
+    panel.results.buttons["remove"].click()
+    slicer.app.processEvents()
+    assert deviation.GetScene() is None and not composite.GetForegroundVolumeID() and box.isHidden()
 
 
 def test_place_and_zoom_stay_where_the_person_looks(marked: Any, panel: Any) -> None:
@@ -138,6 +182,91 @@ def test_mark_stays_while_any_of_the_result_can_be_seen(marked: Any) -> None:
     same.SetAndObserveTransformNodeID(transform.GetID())
     marked._update_all()
     assert amber_pixels() > 100
+
+
+def test_a_slice_in_the_3d_view_is_marked(marked: Any) -> None:
+    result, other = synthetic(add_volume("result")), add_volume("other")
+    slicer.util.setSliceViewerLayers(background=result, fit=True)
+    assert amber_pixels(space()) == 0
+    slice_node = red().mrmlSliceNode()
+    slice_node.SetSliceVisible(True)
+    assert amber_pixels(space()) > 100
+    slicer.util.setSliceViewerLayers(background=other)
+    assert amber_pixels(space()) == 0
+    slicer.util.setSliceViewerLayers(background=result)
+    slice_node.AddThreeDViewID("vtkMRMLViewNodeOther")  # in another view only
+    assert amber_pixels(space()) == 0
+    slice_node.RemoveAllThreeDViewIDs()
+    assert amber_pixels(space()) > 100
+    slice_node.SetSliceVisible(False)
+    assert amber_pixels(space()) == 0
+
+
+def test_stepping_through_slices_does_not_search_the_scene(marked: Any, monkeypatch) -> None:
+    slicer.util.setSliceViewerLayers(background=synthetic(add_volume("result")), fit=True)
+    node = red().mrmlSliceNode()
+    node.SetSliceVisible(True)
+    searched: list[str] = []
+    find = slicer.util.getNodesByClass
+    monkeypatch.setattr(
+        slicer.util, "getNodesByClass", lambda kind, *more: (searched.append(kind), find(kind, *more))[1]
+    )
+    for step in range(5):
+        node.SetSliceOffset(step)
+    assert searched == []
+    node.SetSliceVisible(False)
+    assert searched
+
+
+def test_a_rendered_volume_is_marked(marked: Any) -> None:
+    result, other = synthetic(add_volume("result")), add_volume("other")
+
+    def rendered(volume: Any) -> Any:
+        display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGPURayCastVolumeRenderingDisplayNode")
+        volume.AddAndObserveDisplayNodeID(display.GetID())
+        display.Modified()
+        return display
+
+    rendered(other)
+    assert amber_pixels(space()) == 0
+    display = rendered(result)
+    assert amber_pixels(space()) > 100
+    display.SetVisibility(False)
+    assert amber_pixels(space()) == 0
+    display.SetVisibility(True)
+    assert amber_pixels(space()) > 100
+    slicer.mrmlScene.RemoveNode(display)
+    assert amber_pixels(space()) == 0
+    rendered(result)
+    slicer.mrmlScene.RemoveNode(result)
+    assert amber_pixels(space()) == 0
+    rendered(synthetic(add_volume("next")))
+    slicer.mrmlScene.Clear()
+    assert amber_pixels(space()) == 0
+
+
+def test_what_is_loaded_from_files_is_marked(marked: Any, told: list[str], tmp_path: Path) -> None:
+    """A volume and a sequence, whose frames come only after it."""
+    made = add_volume("made")
+    nodes.mark(made, "result", {"synthetic": True, "request": {}}, {}, nodes.new_run())
+    sequence = sequences.new(slicer.mrmlScene, "cine", nodes.FRAME, [])
+    sequences.add(sequence, made, "0", {"frame": 1})
+    for node, name in ((made, "made.nrrd"), (sequence, "cine.seq.nrrd")):
+        assert slicer.util.saveNode(node, str(tmp_path / name), {})
+    slicer.mrmlScene.Clear()
+    slicer.util.setSliceViewerLayers(background=slicer.util.loadVolume(str(tmp_path / "made.nrrd")), fit=True)
+    assert amber_pixels() > 100
+    slicer.mrmlScene.Clear()
+    loaded = slicer.util.loadNodeFromFile(str(tmp_path / "cine.seq.nrrd"), "SequenceFile")
+    loaded.RemoveAttribute(sequences.FRAMES)
+    shown = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[0]
+    for attribute in shown.GetAttributeNames():
+        loaded.GetNthDataNode(0).RemoveAttribute(attribute)
+        shown.RemoveAttribute(attribute)
+    slicer.util.setSliceViewerLayers(background=shown, fit=True)
+    assert amber_pixels() == 0
+    slicer.app.processEvents()
+    assert amber_pixels() > 100 and told == []
 
 
 def test_mark_comes_and_goes_with_the_module(scene: Any) -> None:

@@ -38,9 +38,7 @@ class Quality(Parameters):
             text = _("The pixels are {pixel} mm; this model has seen {seen} mm.")
             sentences.append(text.format(pixel=by((rows, columns)), seen=by(self.pack.pixel_size_mm)))
         sentences += brightness_warnings(ROLE, self.first, self.pack)
-        if nodes.is_synthetic(self.first) and self.task == "enhancement":
-            sentences.append(_("{name} is itself SYNTHETIC.").format(name=self.first.GetName()))
-        return sentences
+        return [*sentences, *self._synthetic()]
 
     def _nothing_given(self) -> str:
         return "" if self.inputs else _("choose a volume, or load the sample")

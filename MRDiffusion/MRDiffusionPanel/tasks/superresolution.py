@@ -44,7 +44,7 @@ class SuperResolution(Parameters):
         if self.pack.unseen_pixel_sizes(pixel):
             text = _("The result's pixels would be {pixel} mm; this model has seen {seen} mm: detail may be invented.")
             sentences.append(text.format(pixel=by(pixel), seen=by(self.pack.pixel_size_mm)))
-        return sentences
+        return [*sentences, *self._synthetic()]
 
     def summary(self) -> str:
         columns, rows, slices = grids.size(self.first)

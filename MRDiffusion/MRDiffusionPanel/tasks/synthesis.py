@@ -14,7 +14,7 @@ from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.packs.domain import grid_warnings, plane_warnings
 from MRDiffusionLib.settings import SynthesisSettings, info_of, settings_from
 
-from .. import grids, nodes, roles
+from .. import grids, roles
 from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
 from ..text import _
@@ -61,11 +61,7 @@ class Synthesis(Parameters):
             *plane_warnings(grids.normal(first), self.pack),
             *grid_warnings((rows, columns), (spacing[1], spacing[0]), self.pack),
             *(text for role, volume in self.inputs.items() for text in brightness_warnings(role, volume, self.pack)),
-            *(
-                _("{name} is itself SYNTHETIC.").format(name=volume.GetName())
-                for volume in self.inputs.values()
-                if nodes.is_synthetic(volume)
-            ),
+            *self._synthetic(),
         ]
 
     def summary(self) -> str:
