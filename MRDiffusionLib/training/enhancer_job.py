@@ -43,6 +43,8 @@ class EnhancerJob:
             self.model = Enhancer(kinds=config.kinds, **config.network)
         check_crops(config, self.pairs, self.model.multiple)
         self.teachers = {kind: trained_enhancer(source) for kind, source in config.teachers.items()}
+        for teacher in self.teachers.values():
+            teacher.train()  # in evaluation a CPU computes images one by one, to the last bit the same, but slowly
         for kind, teacher in self.teachers.items():
             if kind not in teacher.kinds:
                 raise SettingError(f"the teacher for {kind} restores {', '.join(teacher.kinds)}", "Name another")
