@@ -33,11 +33,11 @@ class Background:
         self._timer.start()
 
     def close(self) -> None:
-        """Forget what is under way, and wait for its end."""
+        """Forget what is under way; it goes on to its end, which nobody waits for."""
         self._timer.stop()
         self._future = self._then = None
         if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
 
     def _look(self) -> None:

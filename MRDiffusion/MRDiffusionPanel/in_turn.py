@@ -79,6 +79,11 @@ class InTurn:
         if series is not None:
             series.ended(reason)
 
+    def cancel(self) -> None:
+        """End the series between two of its runs; in the midst of one, cancelling the run does."""
+        if not self._running:
+            self.stop(_("Cancelled"))
+
     def close(self) -> None:
         """Leave nothing behind."""
         self._series = None

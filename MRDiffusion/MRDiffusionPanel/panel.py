@@ -27,7 +27,7 @@ from .in_turn import InTurn
 from .installation.section import InstallationSection
 from .live_preview import LivePreview
 from .logic import Logic, State
-from .parameter_node import FOLDS, LARGEST_SEED
+from .parameter_node import FOLDS, LARGEST_SEED, release
 from .parameters import Parameters
 from .results_section import ResultsSection
 from .sentences import notes_text, pack_text
@@ -142,6 +142,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
         self.logic.measured.connect(self.estimates.learn)
+        self.comparison.changed.connect(self._update)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             # After the selectors, of which some are made later: they must know the scene's new nodes by then.
             self.addObserver(scene, event, self._on_scene_changed, priority=-1.0)
@@ -156,6 +157,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
         self.logic.measured.disconnect(self.estimates.learn)
+        self.comparison.changed.disconnect(self._update)
         self.turn.close()
         self.sweeps.close()
         self.folders.close()
@@ -211,6 +213,7 @@ class Panel(VTKObservationMixin):
         if self.parameters is not None:
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
             self.parameters.disconnectGui(self._binding)
+            release(self.parameters.parameterNode)
             self.parameters = None
 
     # What the person does
@@ -266,7 +269,10 @@ class Panel(VTKObservationMixin):
     def _on_cancel(self, *_arguments: Any) -> None:
         self._next = None
         self.preview.stop()
+        self.turn.cancel()
+        self.comparison.cancel()
         self.logic.cancel()
+        self._update()
 
     def _on_difference(self, *_arguments: Any) -> None:
         result = self.logic.results["result"]
@@ -365,7 +371,8 @@ class Panel(VTKObservationMixin):
         can_preview = not running and self._next is None
         ui.previewButton.enabled = can_preview and (not problem or ui.previewButton.checked)
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
-        ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
+        stoppable = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
+        ui.cancelButton.enabled = stoppable or self.comparison.busy or (self.turn.busy and not logic.busy)
         ui.installButton.visible = bool(self._missing)
         ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
         ui.progressBar.visible = running  # a preview is over before a bar could be read

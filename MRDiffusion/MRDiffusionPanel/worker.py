@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import slicer
 
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker import protocol
+from MRDiffusionLib.worker.folder import remove_stale
 
 from .installation import remembered
 from .signals import Signal
@@ -26,10 +28,10 @@ from .text import _
 GRACE_MS = 8000
 """How long a cancelled run may take to stop. A step of a large batch on a slow CPU takes some seconds."""
 
-CLOSE_MS = 2000
-"""How long an idle worker may take to end when the panel goes; it takes some 20 ms."""
+CLOSE_MS = 500
+"""How long a worker may take to end when the panel goes, which waits for it; an idle one takes some 20 ms."""
 
-KILLED_MS = 10000
+KILLED_MS = 2000
 """How long a killed process may take to go. It goes at once where the machine is not overloaded."""
 
 
@@ -50,19 +52,28 @@ class WorkerProcess:
         self.rehearsal = False
         self._process: Any = None
         self._started: list[str] = []
-        self._past_process: Any = None
+        self._leaving: list[Any] = []
+        """Processes that were told to end, and one that has just ended."""
+        self._waiting: set[str] = set()
+        """Runs that were sent and have not ended."""
         self._unread, self._log = b"", deque[str](maxlen=200)
         self._cancelled = ""
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(grace_ms)
         self._timer.timeout.connect(self.kill)
+        self._patience = qt.QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(grace_ms)
+        self._patience.timeout.connect(self._kill_leaving)
 
     def send(self, message: dict[str, Any]) -> None:
         if message["type"] != "cancel" and self._process is not None and self._started != self._wanted():
-            self.close()  # another computer was chosen, or a rehearsal
+            self._replace()
         if self._process is None and not self._start():
             return
+        if message["type"] != "cancel":
+            self._waiting.add(message["id"])
         self._process.write(protocol.encode(message))
 
     def cancel(self, run_id: str) -> None:
@@ -76,6 +87,27 @@ class WorkerProcess:
             kill_tree(self._process.processId())
 
     def close(self) -> None:
+        """End everything; waits for it, but not for long."""
+        self._patience.stop()
+        self._dismiss()
+        for process in self._leaving:
+            if process.state() != qt.QProcess.NotRunning and not process.waitForFinished(CLOSE_MS):
+                kill_tree(process.processId())
+                process.waitForFinished(KILLED_MS)
+        self._leaving = []
+        remove_stale(Path(tempfile.gettempdir()))  # a worker that was killed leaves its folder
+
+    def _replace(self) -> None:
+        """Another computer was chosen, or a rehearsal: what is under way on the old one ends with a message."""
+        stopped, self._waiting = self._waiting, set()
+        self._dismiss()
+        self._patience.start()
+        text, hint = _("Stopped, because another computer was chosen"), _("Run it again there")
+        for run_id in sorted(stopped):
+            self.message.emit(protocol.error(run_id, "device", text, hint))
+
+    def _dismiss(self) -> None:
+        """Tell the process to end, and listen to it no more."""
         self._timer.stop()
         process, self._process = self._process, None
         if process is None:
@@ -86,9 +118,16 @@ class WorkerProcess:
         process.errorOccurred.disconnect(self._on_error)
         process.write(protocol.encode({"type": "shutdown"}))
         process.closeWriteChannel()
-        if not process.waitForFinished(CLOSE_MS):
-            kill_tree(process.processId())
-            process.waitForFinished(KILLED_MS)
+        self._leave(process)
+
+    def _leave(self, process: Any) -> None:
+        """Keep a process until another one goes: in its own signal it may not be deleted."""
+        self._leaving = [each for each in self._leaving if each.state() != qt.QProcess.NotRunning] + [process]
+
+    def _kill_leaving(self) -> None:
+        for process in self._leaving:
+            if process.state() != qt.QProcess.NotRunning:
+                kill_tree(process.processId())
 
     def _wanted(self) -> list[str]:
         own = protocol.worker_command(python_executable())
@@ -122,8 +161,10 @@ class WorkerProcess:
                 continue
             if message.get("type") == "error" and message.get("id") is None:
                 self._log.append(f"{message['message']}\n")
-            if message.get("id") == self._cancelled and message["type"] in protocol.ENDS:
-                self._timer.stop()
+            if message["type"] in protocol.ENDS:
+                self._waiting.discard(message.get("id"))
+                if message.get("id") == self._cancelled:
+                    self._timer.stop()
             self.message.emit(message)
 
     def _on_log(self) -> None:
@@ -148,8 +189,9 @@ class WorkerProcess:
 
     def _forget(self) -> None:
         self._timer.stop()
-        # Called from the process's own signal, which must return before it may be deleted.
-        self._past_process, self._process = self._process, None
+        self._waiting.clear()
+        self._leave(self._process)
+        self._process = None
 
 
 def process_environment() -> Any:
