@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ class Rehearsal(Volumes):
 
     def warm_up(self) -> None:
         """As `backend.Backend`: there is nothing to load."""
+
+    def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
+        """As `backend.Backend`: there is nothing to measure."""
+        return []
 
     def free_memory(self) -> None:
         """As `backend.Backend`: there is nothing to free."""

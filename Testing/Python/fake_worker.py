@@ -49,6 +49,12 @@ class FakeBackend:
     def warm_up(self) -> None:
         print("printed while warming up")
 
+    def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
+        self.runs += 1
+        name, _, argument = pack.partition(":")
+        getattr(self, name)(argument, lambda _: check(), None)
+        return [{"runs": self.runs, "device": device, "folder": folder.is_dir()}]
+
     def free_memory(self) -> None:
         self.freed.append(self.ballast() is None)
 
