@@ -38,6 +38,7 @@ from .sweep_section import SweepSection
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
+from .warming import Warming
 from .worker import WorkerProcess
 
 
@@ -112,10 +113,10 @@ class Panel(VTKObservationMixin):
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)
         self.folders = FolderBatch(self.logic.worker)
-        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
-
+        estimate, reference = self.estimates.sentence, self.compare.reference.currentNode
+        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, reference, estimate)
         self.many = SeveralSection(
-            self.ui.severalBox, self.several, self.folders, self._ready, self._choices, self._on_cancel
+            self.ui.severalBox, self.several, self.folders, self._ready, self._choices, self._on_cancel, estimate
         )
 
     def _all_forms(self) -> list[Form]:
@@ -142,6 +143,7 @@ class Panel(VTKObservationMixin):
         self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
         self.logic.measured.connect(self.estimates.learn)
+        self.warming = Warming(self.logic, self.estimates, self._update)
         self.comparison.changed.connect(self._update)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             # After the selectors, of which some are made later: they must know the scene's new nodes by then.
@@ -150,6 +152,7 @@ class Panel(VTKObservationMixin):
     def cleanup(self) -> None:
         """Leave nothing behind: no process, no observer, no file."""
         self._next = None
+        self.warming.remove()
         self.preview.remove()
         self.installation.changed.disconnect(self.enter)
         self.installation.remove()
@@ -335,7 +338,9 @@ class Panel(VTKObservationMixin):
         self._show_task()
         self._show_pack(self._pack())
         self.section.show(self.parameters, self._pack())
-        self._show_state(*self._checked())
+        chosen, problem = self._checked()
+        self._show_state(chosen, problem)
+        self.warming.refresh(None if chosen is None or self._missing or chosen.pack_problem() else chosen)
         self.sweep.refresh()
         self.many.refresh()
         self.preview.refresh()

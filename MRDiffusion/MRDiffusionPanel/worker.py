@@ -55,9 +55,9 @@ class WorkerProcess:
         self._leaving: list[Any] = []
         """Processes that were told to end, and one that has just ended."""
         self._waiting: set[str] = set()
-        """Runs that were sent and have not ended."""
+        """Runs and comparisons that were sent and have not ended."""
         self._unread, self._log = b"", deque[str](maxlen=200)
-        self._cancelled = ""
+        self._cancelled, self._killed = "", False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(grace_ms)
@@ -67,12 +67,17 @@ class WorkerProcess:
         self._patience.setInterval(grace_ms)
         self._patience.timeout.connect(self._kill_leaving)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not self._waiting
+
     def send(self, message: dict[str, Any]) -> None:
         if message["type"] != "cancel" and self._process is not None and self._started != self._wanted():
             self._replace()
         if self._process is None and not self._start():
             return
-        if message["type"] != "cancel":
+        if message["type"] in ("run", "evaluate"):
             self._waiting.add(message["id"])
         self._process.write(protocol.encode(message))
 
@@ -84,6 +89,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the process and everything that it started, at once."""
         if self._process is not None:
+            self._killed = True
             kill_tree(self._process.processId())
 
     def close(self) -> None:
@@ -141,7 +147,7 @@ class WorkerProcess:
             self.ended.emit(_("PythonSlicer was not found"), _("Install Slicer again"), "")
             return False
         process = self._process = qt.QProcess()
-        self._unread = b""
+        self._unread, self._killed = b"", False
         self._log.clear()
         process.setProcessEnvironment(process_environment())
         process.readyReadStandardOutput.connect(self._on_output)
@@ -181,17 +187,30 @@ class WorkerProcess:
         self._on_output()
         self._on_log()
         self._forget()
-        self.ended.emit(
-            _("The worker ended unexpectedly (code {code})").format(code=code),
-            _("If memory is short, close other programs or draw fewer samples. Apply starts it again"),
-            "".join(self._log),
-        )
+        self.ended.emit(*_cause(code, self._killed), "".join(self._log))
 
     def _forget(self) -> None:
         self._timer.stop()
         self._waiting.clear()
         self._leave(self._process)
         self._process = None
+
+
+def _cause(code: int, by_us: bool) -> tuple[str, str]:
+    """Why a worker has ended that was not asked to, and what to do about it.
+
+    Args:
+        code: of its end; of a signal its number, or 128 more where a launcher passes it on.
+        by_us: whether it was killed here.
+    """
+    again = _("The next run starts it again")
+    if by_us:
+        return _("The worker did not stop when it was asked to, and was ended"), again
+    if code in (9, 128 + 9):
+        hint = _("Close other programs, draw fewer samples, or use another computer. {again}")
+        return _("The worker was killed by the system, most often because the memory is full"), hint.format(again=again)
+    hint = _("{again}; if it comes back, report it with the details")
+    return _("The worker ended unexpectedly (code {code})").format(code=code), hint.format(again=again)
 
 
 def process_environment() -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[Progress], None]
 OnPreview = Callable[[int, "Volume"], None]
+OnNote = Callable[[str], None]
 
 
 class Backend(Protocol):
@@ -47,8 +48,12 @@ class Backend(Protocol):
             check: called at every step; raises `cancelled`.
         """
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
-        """Run a request; its measurements tell also how much that was, and the memory that it took (`measured`)."""
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
+        """Run a request; its measurements tell also how much that was, and the memory that it took (`measured`).
+
+        Args:
+            tell: called with a sentence about what a person should know before the end.
+        """
 
     def write(self, volume: Any, path: Path) -> None:
         """Write a volume of a result to a file."""
@@ -104,14 +109,17 @@ class TorchBackend(Volumes):
     def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
         from ..tasks import calibration
 
-        return calibration.measure(pack, device, folder, lambda request: self.run(request, lambda _: check(), None))
+        def trial(request: Request) -> Result:
+            return self.run(request, lambda _: check(), None, lambda _: None)
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
+        return calibration.measure(pack, device, folder, trial)
+
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
         from .. import tasks
 
         self.warm_up()
         memory = PeakMemory()
-        result = tasks.run(request, cache=self._cache, progress=progress, preview=preview)
+        result = tasks.run(request, cache=self._cache, progress=progress, preview=preview, tell=tell)
         return replace(result, measurements={**result.measurements, **measured(result, memory)})
 
     def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:

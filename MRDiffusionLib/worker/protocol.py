@@ -19,6 +19,7 @@ From the worker, on its standard output:
     {"type": "progress", "id", "slice", "slices", "step", "steps", "seconds_left"}
     {"type": "preview", "id", "slice", "path", "affine"}    .npy, float32 (rows, columns), kept until some newer ones
                                            are there; affine (4, 4): from (column, row, 0, 1) to LPS mm
+    {"type": "note", "id", "message"}      a sentence before the end: memory was short, and the run has begun again
     {"type": "result", "id", "volumes", "measurements", "provenance", "warnings", "sha256"}     volumes: role to a file
                                            in `output`; sha256: role to the checksum of its voxels
     {"type": "evaluation", "id", "figures"}          `evaluation.evaluate_files`
@@ -196,6 +197,10 @@ def ready(device: str, versions: Mapping[str, str], seconds: float) -> dict[str,
 
 def progress(run_id: str, state: Progress) -> dict[str, Any]:
     return {"type": "progress", "id": run_id, **asdict(state)}
+
+
+def note(run_id: str, message: str) -> dict[str, Any]:
+    return {"type": "note", "id": run_id, "message": message}
 
 
 def preview(run_id: str, slice_number: int, path: Path, affine: Any) -> dict[str, Any]:

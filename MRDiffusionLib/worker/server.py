@@ -226,7 +226,11 @@ class Server:
         if not os.path.isdir(run.output):
             raise StorageError(f"the output folder {run.output} does not exist", "Make it first")
         check()
-        outcome = backend.run(run.request, progress, preview if run.previews else None)
+
+        def tell(text: str) -> None:
+            self._send(protocol.note(run.id, text))
+
+        outcome = backend.run(run.request, progress, preview if run.previews else None, tell)
         report.flush()
         return self._write(run, outcome, backend, check)
 

@@ -18,7 +18,7 @@ from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.volume import Geometry, Volume
 from MRDiffusionLib.request import Progress, Request, Result
 from MRDiffusionLib.worker import streamed
-from MRDiffusionLib.worker.backend import OnPreview, OnProgress
+from MRDiffusionLib.worker.backend import OnNote, OnPreview, OnProgress
 from MRDiffusionLib.worker.server import main
 
 GRID = Geometry((3, 2, 1), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
@@ -58,8 +58,10 @@ class FakeBackend:
     def free_memory(self) -> None:
         self.freed.append(self.ballast() is None)
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
         self.runs += 1
+        if request.batch:
+            tell(f"Memory was short: computed {request.batch} at a time.")
         name, _, argument = request.pack.partition(":")
         self.inputs = [Path(path) for path in request.inputs.values()]
         volumes = getattr(self, name)(argument, progress, preview) or {"result": b"voxels"}

@@ -34,7 +34,7 @@ def make_panel(command: list[str], grace_ms: int = 20000) -> Any:
 
     from MRDiffusion import MRDiffusionLogic
 
-    packs = [pack_info(name) for name in ("quick", "slow", "error", "crash", "hang")]
+    packs = [pack_info(name) for name in ("quick", "slow", "error", "crash", "killed", "large", "hang")]
     packs += [synthesis_pack("cardiac"), synthesis_pack("slow-cardiac"), synthesis_pack("brain", ("T1", "T2", "FLAIR"))]
     packs += [quality_pack("noisy", kind="noise"), quality_pack("fast", kind="blur"), quality_pack("better")]
     logic = Logic(WorkerProcess(command, grace_ms))

@@ -44,7 +44,7 @@ def test_worker_killed_at_a_random_moment(panel: Any, scene: Any, moment: int) -
     wait_for(lambda: not panel.logic.busy)
     assert panel.logic.state in (State.FAILED, State.DONE)
     if panel.logic.state == State.FAILED:
-        assert "ended unexpectedly" in panel.ui.stateText.text and volumes(scene) == ["bssfp", "t2"]
+        assert "was killed by the system" in panel.ui.stateText.text and volumes(scene) == ["bssfp", "t2"]
     assert [digest(bssfp), digest(t2)] == before
     assert run(panel) is not None and [digest(bssfp), digest(t2)] == before
 

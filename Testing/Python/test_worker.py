@@ -182,6 +182,15 @@ def test_runs_wait_in_order_and_one_can_be_taken_out(start: Start, output: Path)
     assert ends == [("cancelled", "3"), ("result", "1"), ("result", "2"), ("result", "4")]
 
 
+def test_what_is_changed_for_lack_of_memory_is_told_before_the_end(start: Start, output: Path) -> None:
+    worker = start()
+    seen: list[dict[str, Any]] = []
+    worker.run(dataclasses.replace(fake("quick"), batch=2), output, seen.append)
+    assert [message["message"] for message in seen if message["type"] == "note"] == [
+        "Memory was short: computed 2 at a time."
+    ]
+
+
 def test_getting_warm_gives_way_to_whatever_comes(start: Start, output: Path) -> None:
     worker = start()
     worker.send({"type": "warm", "id": "w1", "pack": "quick", "device": "cpu"})
@@ -498,7 +507,7 @@ def test_a_rehearsal_needs_no_torch_and_says_that_it_is_one(tmp_path: Path) -> N
         "settings = SuperResolutionSettings(matrix=(16, 18), steps=2, samples=2)\n"
         "inputs, told = {'low_resolution': sys.argv[1]}, []\n"
         "request = Request('superresolution', 'p', inputs, settings, slices=(1, 2))\n"
-        "result = Rehearsal().run(request, told.append, None)\n"
+        "result = Rehearsal().run(request, told.append, None, print)\n"
         "made = result.volumes['result']\n"
         "wanted = oblique.part((1, 2)).refined((16, 18))\n"
         "assert len(told) == 4 and made.array.shape == (2, 16, 18)\n"
