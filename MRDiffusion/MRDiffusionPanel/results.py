@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,12 @@ def write_sidecar(node: Any, path: Path) -> Path:
     return place
 
 
-def export_dicom(node: Any, folder: Path) -> list[Path]:
-    """Write a result as a DICOM series into a new folder. Raises UserError."""
+def export_dicom(node: Any, folder: Path) -> Callable[[], list[Path]]:
+    """Work for another thread: it writes a result as a DICOM series into a new folder, and raises UserError.
+
+    Raises:
+        UserError: a result that cannot be written so.
+    """
     if node.GetParentTransformNode() is not None:
         text = _("{name} is moved by a transform").format(name=node.GetName())
         raise InputError(text, _("Harden the transform in the module Transforms first"))
@@ -122,7 +127,8 @@ def export_dicom(node: Any, folder: Path) -> list[Path]:
     provenance, sources = nodes.provenance_of(node) or {}, source_files(node)
     if "pack" not in provenance:
         raise InputError(_("{name} does not say what made it").format(name=node.GetName()))
-    return write_dicom(array, geometry_of(node), folder, name=node.GetName(), provenance=provenance, sources=sources)
+    told = {"name": node.GetName(), "provenance": provenance, "sources": sources}
+    return functools.partial(write_dicom, array, geometry_of(node), folder, **told)
 
 
 def geometry_of(node: Any) -> Geometry:
@@ -146,6 +152,22 @@ def source_files(node: Any) -> list[str]:
     return found
 
 
+def check_inputs(node: Any) -> Callable[[], None]:
+    """Work for another thread: it raises UserError where an input has been changed since a result was made of it."""
+    provenance, volumes = nodes.provenance_of(node) or {}, nodes.inputs_of(node)
+    told = provenance.get("inputs", {})
+    wanted = [told.get(role, {}).get("sha256") for role in provenance["request"]["inputs"]]
+    looked_at = [(volume.GetName(), slicer.util.arrayFromVolume(volume), sha) for volume, sha in zip(volumes, wanted)]
+
+    def check() -> None:
+        for name, voxels, sha in looked_at:
+            if sha and sha != sha256_of(np.asarray(voxels, np.float32)):
+                text = _("{name} has been changed since this result was made of it").format(name=name)
+                raise UserError(text, _("Load it again, or press Apply for a new result"))
+
+    return check
+
+
 def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> Parameters:
     """The run that made a result, to be made again exactly.
 
@@ -154,7 +176,7 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene or has been changed, a pack that is not installed or not the same.
+        UserError: an input that has left the scene, a pack that is not installed or not the same.
     """
     provenance = nodes.provenance_of(node) or {}
     request = Request.from_json(provenance["request"])
@@ -166,11 +188,6 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
     if len(volumes) != len(request.inputs):
         names = ", ".join(request.inputs.values())
         raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
-    for role, volume in zip(request.inputs, volumes):
-        wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
-        if wanted and wanted != sha256_of(np.asarray(slicer.util.arrayFromVolume(volume), np.float32)):
-            text = _("{name} has been changed since this result was made of it").format(name=volume.GetName())
-            raise UserError(text, _("Load it again, or press Apply for a new result"))
     return make(
         inputs=dict(zip(request.inputs, volumes)),
         pack=pack,
