@@ -1,4 +1,4 @@
-"""Work that would hold the main thread up: files are read, hashed and copied in another one."""
+"""Work that would hold the main thread up: in another thread, or, where nodes are touched, a bit at a time."""
 
 from __future__ import annotations
 
@@ -50,3 +50,29 @@ class Background:
             then(future)
         if not self._under_way:
             self._timer.stop()
+
+
+class Turns:
+    """Acts in turns of the event loop of their own: what a person does comes in between."""
+
+    def __init__(self) -> None:
+        self._acts = deque[Callable[[], Any]]()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        self._timer.timeout.connect(self._next)
+
+    def __call__(self, act: Callable[[], Any]) -> None:
+        """Do this after what was asked for before."""
+        self._acts.append(act)
+        self._timer.start()
+
+    def close(self) -> None:
+        """Do no more."""
+        self._timer.stop()
+        self._acts.clear()
+
+    def _next(self) -> None:
+        act = self._acts.popleft()
+        if not self._acts:
+            self._timer.stop()
+        act()

@@ -17,6 +17,7 @@ from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
 from . import nodes, results, views
+from .background import Turns
 from .compare_section import CompareSection
 from .comparison import Comparison
 from .difference import add_difference, comparable
@@ -109,7 +110,8 @@ class Panel(VTKObservationMixin):
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
         self.results.chosen.connect(self.compare.refresh)
         self.results.chosen.connect(self._update)  # a result that is gone is no longer announced
-        self.turn = InTurn(self.logic)
+        self._turns = Turns()
+        self.turn = InTurn(self.logic, self._turns)
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)
         self.folders = FolderBatch(self.logic.worker)
@@ -162,6 +164,7 @@ class Panel(VTKObservationMixin):
         self.logic.measured.disconnect(self.estimates.learn)
         self.comparison.changed.disconnect(self._update)
         self.turn.close()
+        self._turns.close()
         self.sweeps.close()
         self.folders.close()
         self.comparison.close()
