@@ -97,7 +97,7 @@ class Comparison:
     def cancel(self) -> None:
         """Wait for the figures no more."""
         if self._pending:
-            self._worker.cancel(self._pending)
+            self._worker.send({"type": "cancel", "id": self._pending})  # by force it would take other runs along
             self._end(_("Cancelled"), {})
 
     def close(self) -> None:

@@ -118,7 +118,7 @@ class SeveralSection:
 
     def _expected(self, chosen: Parameters | None) -> str:
         """How long it will take, where that is known."""
-        if chosen is None or self._what == FOLDER:
+        if chosen is None or self._what == FOLDER or (self._what == VOLUMES and len(chosen.inputs) > 1):
             return ""
         runs = [chosen] * self._frames
         if self._what == VOLUMES:

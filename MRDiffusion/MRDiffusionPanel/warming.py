@@ -57,8 +57,10 @@ class Warming:
         chosen, worker = self._wanted, self._logic.worker
         if chosen is None or worker.rehearsal:
             return
-        self._warm.add(_key(chosen))
-        if worker.idle:  # otherwise what is under way does it
+        if not worker.idle:  # what is under way may do it
+            self._timer.start()
+        else:
+            self._warm.add(_key(chosen))
             self._pending, self._tried = f"warm-{next(self._numbers)}", chosen
             message = {"type": "warm", "id": self._pending, "pack": chosen.pack_name, "device": chosen.device}
             worker.send(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -204,10 +205,14 @@ def test_what_is_under_way_is_left_alone(panel: Any, chosen: Any) -> None:
 
     warming = Warming(panel.logic, panel.estimates, lambda: None)
     own, panel.logic.worker = panel.logic.worker, Busy()
+    warming._timer.setInterval(10)
     warming.refresh(chosen)
-    warming._begin()
-    panel.logic.worker = own
+    begun = time.monotonic()
+    wait_for(lambda: time.monotonic() > begun + 0.1)
     assert sent == []
+    Busy.idle = True
+    wait_for(lambda: len(sent) == 1)
+    panel.logic.worker = own
     warming.remove()
 
 
