@@ -16,7 +16,10 @@ from MRDiffusionPanel.installation import remembered
 from MRDiffusionPanel.warming import Warming
 from MRDiffusionPanel.worker import descendants
 from panel_support import add_volume, run, select, select_roles, wait_for
-from test_panel_several import add_cine
+from test_panel_several import (
+    add_cine,
+    folders,  # noqa: F401  a fixture
+)
 from test_panel_several import choose as choose_many
 from test_panel_sweep import choose as choose_sweep
 
@@ -235,3 +238,12 @@ def test_sweep_cine_and_volumes_tell_how_long_they_take(panel: Any) -> None:
     panel.many.volumes.item(0).setCheckState(qt.Qt.Checked)
     assert "The run takes about 12 s" in panel.many.text.text
     slicer.app.userSettings().clear()
+
+
+def test_a_folder_tells_how_long_its_other_cases_take(panel: Any, folders: Any) -> None:  # noqa: F811
+    panel.parameters.pack = "slow"
+    panel.many.runButton.click()
+    wait_for(lambda: "Case 2 of 3" in panel.many.text.text and "slice" in panel.many.text.text)
+    assert "about 3 s left" in panel.many.text.text  # two cases, as the first one took 1.5 s
+    panel.many.runButton.click()
+    wait_for(lambda: not panel.many.busy)
