@@ -40,6 +40,7 @@ benchmark: $(VENV)/installed
 	$(RUN) Testing/Benchmarks/superresolution.py --json build/superresolution.json
 	$(RUN) Testing/Benchmarks/synthesis.py --json build/synthesis.json
 	$(RUN) Testing/Benchmarks/quality.py --json build/quality.json
+	$(RUN) Testing/Benchmarks/panel.py --json build/panel.json
 
 clean:
 	rm -rf $(VENV) .venv-panel-* build demo-output MRDiffusion.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

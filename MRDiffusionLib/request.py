@@ -57,7 +57,7 @@ class Request:
         # Settings may have been built without `settings_from`; here they are checked at the latest.
         object.__setattr__(self, "settings", settings_from(self.task, settings_to(self.settings)))
         _check_whole("seed", self.seed, 2**63 - 1, "2^63 - 1")
-        _check_device(self.device)
+        check_device(self.device)
         if self.precision not in PRECISIONS:
             raise SettingError(f"precision = {shown(self.precision)} is unknown", f"Use {', '.join(PRECISIONS)}")
         _check_whole("batch", self.batch, 1024, "1024")
@@ -121,7 +121,8 @@ def _check_whole(name: str, value: object, highest: int, highest_text: str) -> N
         raise SettingError(f"{name} = {shown(value)} is not a whole number from 0 to {highest_text}", hint)
 
 
-def _check_device(device: object) -> None:
+def check_device(device: object) -> None:
+    """Raises SettingError for what is no entry of `DEVICES` and not 'cuda:N'."""
     number = device.removeprefix("cuda:") if isinstance(device, str) and device.startswith("cuda:") else ""
     if device not in DEVICES and not (number.isascii() and number.isdecimal()):
         raise SettingError(f"device = {shown(device)} is unknown", f"Use {', '.join(DEVICES)} or cuda:N")

@@ -9,6 +9,9 @@
     parameters       the same as plain values: what is captured at Apply, and why a run cannot start
     logic            one run after another: volumes out, request, result in; a state, no widget
     worker           the computing process, over Qt
+    warming          the process started, and the chosen model tried, before the first run
+    estimates        time and memory before a run
+    background       work in another thread, or a bit at a time
     in_turn          many runs, one after the other
     sweep            runs over values of settings; sweep_section, contact_sheet, charts
     several          runs over frames (cine) and volumes; folder_batch over files; several_section

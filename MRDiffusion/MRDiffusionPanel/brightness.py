@@ -16,9 +16,11 @@ def brightness_warnings(role: str, volume: Any, pack: PackInfo) -> tuple[str, ..
     if key not in _brightness:
         while len(_brightness) >= REMEMBERED:
             _brightness.pop(next(iter(_brightness)))
-        _brightness[key] = tuple(intensity_warnings(role, grids.middle(volume, pack.field_of_view_mm), pack))
+        _brightness[key] = tuple(intensity_warnings(role, grids.middle(volume, pack.field_of_view_mm, LOOKED_AT), pack))
     return _brightness[key]
 
 
 _brightness: dict[tuple[Any, ...], tuple[str, ...]] = {}
 REMEMBERED = 32
+LOOKED_AT = 200_000
+"""Voxels: their percentiles take 4 ms, those of a large volume half a second, and say the same."""

@@ -94,6 +94,12 @@ class Comparison:
         self._become(_("Comparing {test} with {reference}").format(test=test.GetName(), reference=self._reference), {})
         self._worker.send(message)
 
+    def cancel(self) -> None:
+        """Wait for the figures no more."""
+        if self._pending:
+            self._worker.send({"type": "cancel", "id": self._pending})  # by force it would take other runs along
+            self._end(_("Cancelled"), {})
+
     def close(self) -> None:
         """Leave nothing behind."""
         self._worker.message.disconnect(self._on_message)

@@ -1,10 +1,12 @@
-"""How long a run will take and how much memory it needs on this machine, from what earlier ones took."""
+"""How long a run will take and how much memory it needs on this machine, from a trial and from what runs took."""
 
 from __future__ import annotations
 
 import json
 import re
 from typing import Any, Protocol
+
+from MRDiffusionLib import workload
 
 from . import grids
 from .installation import remembered
@@ -25,10 +27,12 @@ class Store(Protocol):
 
 
 class Estimates:
-    """Figures of finished runs, kept for each pack, device and computer.
+    """Figures of runs, kept for each pack, device and computer.
 
-    The run with the most images counts: of a short one, most of the time goes into what is done once. Until there is a
-    run, a preview tells the order of magnitude.
+    Time grows with what the network sees: slices, samples, steps, guidance branches, pixels (`workload.work`). The
+    largest run counts: of a short one, most of the time goes into what is done once. Memory grows with what it sees at
+    once; the smallest and the largest that was measured tell how. Until there is a run, the worker's trial of a pack
+    tells both (`warming`).
 
     Args:
         store: outlives the application.
@@ -37,42 +41,76 @@ class Estimates:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def learn(self, chosen: Parameters, slices: int, measured: dict[str, Any]) -> None:
-        """A run has ended.
+    def learn(self, chosen: Parameters, measured: dict[str, Any]) -> None:
+        """A run, or a trial, has ended.
 
         Args:
-            slices: of its result.
-            measured: 'seconds', and 'peak_memory_mb' where it is known.
+            measured: what the worker has measured (`worker.backend.measured`); without 'work' nothing is learnt.
         """
-        images, before = _images(chosen, slices), self._known(chosen)
-        if measured.get("seconds") is None or (before and before["images"] > images):
+        if not measured.get("work"):
             return
-        kept = {"images": images, "seconds": measured["seconds"], "memory_mb": measured.get("peak_memory_mb")}
-        self._store.setValue(_key(chosen), json.dumps(kept))
-
-    def text(self, chosen: Parameters) -> str:
-        """'about 18 s and 1.1 GB on this machine'; empty where nothing is known."""
         known = self._known(chosen)
-        if not known:
+        if known.get("computed_on") != measured["computed_on"]:  # a graphics card that was not there, or is no more
+            known = {"computed_on": measured["computed_on"], "memory": []}
+        if measured.get("seconds") is not None and measured["work"] >= known.get("work", 0):
+            known.update(work=measured["work"], seconds=measured["seconds"])
+        if measured.get("peak_memory_mb") is not None:
+            others = [point for point in known["memory"] if point[0] != measured["at_once"]]
+            points = sorted([*others, [measured["at_once"], measured["peak_memory_mb"]]])
+            known["memory"] = [points[0], *points[1:][-1:]]
+        known["batch"] = measured["batch"]
+        self._store.setValue(_key(chosen), json.dumps(known))
+
+    def text(self, *runs: Parameters) -> str:
+        """'about 18 s and 1.1 GB of memory on this machine'; empty where nothing is known.
+
+        Args:
+            runs: with the same model, one after the other.
+        """
+        known = self._known(runs[0]) if runs else {}
+        if not known.get("work"):
             return ""
-        slices = len(chosen.slices) if chosen.slices is not None else grids.size(chosen.first)[2]
-        parts = [_duration(known["seconds"] * _images(chosen, slices) / known["images"])]
-        if known.get("memory_mb"):
-            parts.append(_("{gigabytes:.1f} GB").format(gigabytes=known["memory_mb"] / 1000))
+        sizes = [_size(chosen) for chosen in runs]
+        parts = [duration(known["seconds"] * sum(workload.work(*size) for size in sizes) / known["work"])]
+        if known["memory"]:
+            batch = runs[0].batch or known["batch"]
+            most = max(workload.at_once(*size, batch) for size in sizes)
+            cpu = known["computed_on"] in ("CPU", "MPS")
+            text = _("{gigabytes:.1f} GB of memory") if cpu else _("{gigabytes:.1f} GB of graphics memory")
+            parts.append(text.format(gigabytes=_memory_mb(known["memory"], most) / 1000))
         where = remembered.recall(remembered.COMPUTER) or _("this machine")
         return _("about {what} on {where}").format(what=_(" and ").join(parts), where=where)
+
+    def sentence(self, *runs: Parameters) -> str:
+        """'The 4 runs take about 18 s on this machine.'; empty where nothing is known."""
+        known, text = (
+            self.text(*runs),
+            _("The {count} runs take {time}.") if len(runs) > 1 else _("The run takes {time}."),
+        )
+        return text.format(count=len(runs), time=known) if known else ""
 
     def _known(self, chosen: Parameters) -> dict[str, Any]:
         try:
             known = json.loads(self._store.value(_key(chosen), "") or "{}")
-            return known if known.get("images", 0) > 0 and known.get("seconds", 0) > 0 else {}
-        except (ValueError, TypeError, AttributeError):
+            return known if known["batch"] > 0 and known["memory"] is not None and known["computed_on"] else {}
+        except (KeyError, ValueError, TypeError, AttributeError):
             return {}  # of another version
 
 
-def _images(chosen: Parameters, slices: int) -> int:
-    """How many times the network sees an image."""
-    return slices * chosen.settings.samples * getattr(chosen.settings, "steps", 1)
+def _size(chosen: Parameters) -> tuple[Any, tuple[str, ...], int, tuple[int, int]]:
+    """What `workload` asks for: settings, roles, slices, matrix of the result."""
+    columns, rows, slices = grids.size(chosen.first)
+    if chosen.task == "synthesis" and chosen.pack is not None:
+        rows, columns = chosen.pack.matrix
+    rows, columns = getattr(chosen.settings, "matrix", (rows, columns))
+    return chosen.settings, tuple(chosen.inputs), len(chosen.slices or range(slices)), (rows, columns)
+
+
+def _memory_mb(points: list[list[float]], at_once: float) -> float:
+    """On the straight line through what was measured; more images never take less."""
+    (low, least), (high, most) = points[0], points[-1]
+    slope = max(0.0, (most - least) / (high - low)) if high > low else 0.0
+    return max(0.0, least + slope * (at_once - low))
 
 
 def _key(chosen: Parameters) -> str:
@@ -81,7 +119,8 @@ def _key(chosen: Parameters) -> str:
     return PREFIX + re.sub("[^A-Za-z0-9.-]", "_", "-".join(filter(None, names)))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """'18 s', '3 min'."""
     if seconds < 90:
         return _("{seconds:.0f} s").format(seconds=max(1.0, seconds))
     return _("{minutes:.0f} min").format(minutes=seconds / 60)

@@ -18,6 +18,7 @@ from MRDiffusionLib.worker.outputs import sidecar, write_together
 from MRDiffusionLib.worker.protocol import to_json
 
 from .background import Background
+from .estimates import duration
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
@@ -211,6 +212,10 @@ class FolderBatch:
         )
         if state is not None:
             text += _(", slice {slice} of {slices}").format(**state)
+        took = [row.seconds for row in self._rows if row.seconds is not None]
+        if took:
+            left = duration(sum(took) / len(took) * (len(self._cases) - number))
+            text += _(", about {time} left").format(time=left)
         self._become(text)
 
     def _end(self, message: str) -> None:

@@ -37,10 +37,12 @@ class InTurn:
 
     Args:
         logic: does the runs, also others in between; cancelling a run of the series ends the series.
+        later: does something when what waits has been done (`background.Turns`), or at once: to add a result to the
+            scene, to take it, and to begin the next run each take some moments.
     """
 
-    def __init__(self, logic: Logic) -> None:
-        self._logic = logic
+    def __init__(self, logic: Logic, later: Callable[[Callable[[], Any]], None] = lambda act: act()) -> None:
+        self._logic, self._later = logic, later
         self._series: Series | None = None
         self._next = 0
         self._running = self._due = self._looping = False
@@ -62,6 +64,9 @@ class InTurn:
     def go_on(self) -> None:
         """Begin the next run, as soon as the logic is free; after the last one the series has ended."""
         self._due = True
+        self._later(self._go_on)
+
+    def _go_on(self) -> None:
         if self._looping:  # a run has failed before it began
             return
         self._looping = True
@@ -78,6 +83,11 @@ class InTurn:
         self._running = self._due = False
         if series is not None:
             series.ended(reason)
+
+    def cancel(self) -> None:
+        """End the series between two of its runs; in the midst of one, cancelling the run does."""
+        if not self._running:
+            self.stop(_("Cancelled"))
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -108,7 +118,12 @@ class InTurn:
     def _on_finished(self, results: dict[str, Any]) -> None:
         if self._series is not None and self._running and "result" in results:
             self._running = False
-            self._series.take(results)
+            series = self._series
+            self._later(lambda: self._take(series, results))
+
+    def _take(self, series: Series, results: dict[str, Any]) -> None:
+        if self._series is series:
+            series.take(results)
 
     def _on_logic(self) -> None:
         if self._running and self._logic.state in (State.FAILED, State.IDLE):

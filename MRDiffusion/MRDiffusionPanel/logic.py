@@ -19,7 +19,7 @@ import numpy as np
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
-from . import grids, nodes
+from . import nodes
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
@@ -72,6 +72,7 @@ class _Job:
     only_slice: int | None
     started: float = field(default_factory=time.monotonic)
     observers: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Logic:
@@ -85,7 +86,7 @@ class Logic:
         changed: emits when one of these has changed.
         finished: emits `results` when they are in the scene.
         formed: emits the node that shows a preview in the midst of its denoising.
-        measured: emits what was run, how many slices of it, and what was measured.
+        measured: emits what was run, and what the worker has measured.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -191,7 +192,10 @@ class Logic:
         if kind == "cancelled" or (self.state == State.CANCELLING and kind in ("result", "error")):
             self._stopped()
         elif kind == "progress" and self.state != State.CANCELLING:
-            self._progress(message)
+            self._progress(job, message)
+        elif kind == "note" and self.state != State.CANCELLING:
+            job.notes.append(message["message"])
+            self._become(State.RUNNING, "\n".join(job.notes), fraction=0.0)
         elif kind == "preview" and self.previewing and self.state != State.CANCELLING:
             self._form(job, message)
         elif kind == "result":
@@ -199,7 +203,7 @@ class Logic:
         elif kind == "error":
             self._fail(_sentence(message["message"], message["hint"]), message["details"])
 
-    def _progress(self, message: dict[str, Any]) -> None:
+    def _progress(self, job: _Job, message: dict[str, Any]) -> None:
         slices, steps = message["slices"], message["steps"]
         fraction = ((message["slice"] - 1) * steps + message["step"]) / (slices * steps)
         if self.previewing:
@@ -208,7 +212,7 @@ class Logic:
             text = _("Running: slice {slice} of {slices}, step {step} of {steps}").format(**message)
         if message["seconds_left"] is not None and not self.previewing:
             text += ", " + _time_left(message["seconds_left"])
-        self._become(State.RUNNING, text, fraction=max(self.fraction, fraction))
+        self._become(State.RUNNING, "\n".join([text, *job.notes]), fraction=max(self.fraction, fraction))
 
     def _form(self, job: _Job, message: dict[str, Any]) -> None:
         beside = job.parameters.first
@@ -238,19 +242,21 @@ class Logic:
         forming, self._forming = self._forming, None
         self._end_job()
         node, seconds, last = results["result"], time.monotonic() - job.started, None
+        device = message["measurements"].get("computed_on")
+        where = _(" on {device}").format(device=device) if device else ""
         if job.only_slice is None:
             self.results = results
-            text = _("Done in {seconds:.0f} s: {name}").format(seconds=seconds, name=node.GetName())
+            text = _("Done in {seconds:.0f} s{where}: {name}")
+            text = text.format(seconds=seconds, where=where, name=node.GetName())
         else:
             self.results = {"preview": node}
             last, self._preview = self._preview, node
             if last is not None and _alike(last, node):
                 nodes.copy_display(last, node)  # a person may have changed its window and level
-            text = _("Preview in {seconds:.1f} s: slice {slice}, {steps} steps, one sample").format(
-                seconds=seconds, slice=job.only_slice + 1, steps=job.parameters.settings.steps
+            text = _("Preview in {seconds:.1f} s{where}: slice {slice}, {steps} steps, one sample").format(
+                seconds=seconds, where=where, slice=job.only_slice + 1, steps=job.parameters.settings.steps
             )
-        slices = grids.size(node)[2]
-        self.measured.emit(job.parameters, slices, message["measurements"])
+        self.measured.emit(job.parameters, message["measurements"])
         self._become(State.DONE, "\n".join([text, *message["warnings"]]), fraction=1.0)
         self.finished.emit(self.results)
         # There is one preview at a time; the last one stays until the new one is in its place.

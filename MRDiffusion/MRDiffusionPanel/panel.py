@@ -17,6 +17,7 @@ from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
 from . import nodes, results, views
+from .background import Turns
 from .compare_section import CompareSection
 from .comparison import Comparison
 from .difference import add_difference, comparable
@@ -27,7 +28,7 @@ from .in_turn import InTurn
 from .installation.section import InstallationSection
 from .live_preview import LivePreview
 from .logic import Logic, State
-from .parameter_node import FOLDS, LARGEST_SEED
+from .parameter_node import FOLDS, LARGEST_SEED, release
 from .parameters import Parameters
 from .results_section import ResultsSection
 from .sentences import notes_text, pack_text
@@ -38,6 +39,7 @@ from .sweep_section import SweepSection
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
+from .warming import Warming
 from .worker import WorkerProcess
 
 
@@ -108,15 +110,16 @@ class Panel(VTKObservationMixin):
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
         self.results.chosen.connect(self.compare.refresh)
         self.results.chosen.connect(self._update)  # a result that is gone is no longer announced
-        self.turn = InTurn(self.logic)
+        self._turns = Turns()
+        self.turn = InTurn(self.logic, self._turns)
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)
         self.several.played.connect(self._choose_result)
         self.folders = FolderBatch(self.logic.worker)
-        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, self.compare.reference.currentNode)
-
+        estimate, reference = self.estimates.sentence, self.compare.reference.currentNode
+        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, reference, estimate)
         self.many = SeveralSection(
-            self.ui.severalBox, self.several, self.folders, self._ready, self._choices, self._on_cancel
+            self.ui.severalBox, self.several, self.folders, self._ready, self._choices, self._on_cancel, estimate
         )
 
     def _all_forms(self) -> list[Form]:
@@ -143,6 +146,8 @@ class Panel(VTKObservationMixin):
         self.logic.changed.connect(self._start_next)
         self.logic.finished.connect(self._show_results)
         self.logic.measured.connect(self.estimates.learn)
+        self.warming = Warming(self.logic, self.estimates, self._update)
+        self.comparison.changed.connect(self._update)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             # After the selectors, of which some are made later: they must know the scene's new nodes by then.
             self.addObserver(scene, event, self._on_scene_changed, priority=-1.0)
@@ -150,6 +155,7 @@ class Panel(VTKObservationMixin):
     def cleanup(self) -> None:
         """Leave nothing behind: no process, no observer, no file."""
         self._next = None
+        self.warming.remove()
         self.preview.remove()
         self.installation.changed.disconnect(self.enter)
         self.installation.remove()
@@ -157,7 +163,9 @@ class Panel(VTKObservationMixin):
         self.logic.changed.disconnect(self._start_next)
         self.logic.finished.disconnect(self._show_results)
         self.logic.measured.disconnect(self.estimates.learn)
+        self.comparison.changed.disconnect(self._update)
         self.turn.close()
+        self._turns.close()
         self.sweeps.close()
         self.folders.close()
         self.comparison.close()
@@ -212,6 +220,7 @@ class Panel(VTKObservationMixin):
         if self.parameters is not None:
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
             self.parameters.disconnectGui(self._binding)
+            release(self.parameters.parameterNode)
             self.parameters = None
 
     # What the person does
@@ -267,7 +276,10 @@ class Panel(VTKObservationMixin):
     def _on_cancel(self, *_arguments: Any) -> None:
         self._next = None
         self.preview.stop()
+        self.turn.cancel()
+        self.comparison.cancel()
         self.logic.cancel()
+        self._update()
 
     def _on_difference(self, *_arguments: Any) -> None:
         result = self.logic.results["result"]
@@ -333,7 +345,9 @@ class Panel(VTKObservationMixin):
         self._show_task()
         self._show_pack(self._pack())
         self.section.show(self.parameters, self._pack())
-        self._show_state(*self._checked())
+        chosen, problem = self._checked()
+        self._show_state(chosen, problem)
+        self.warming.refresh(None if chosen is None or self._missing or chosen.pack_problem() else chosen)
         self.sweep.refresh()
         self.many.refresh()
         self.preview.refresh()
@@ -369,7 +383,8 @@ class Panel(VTKObservationMixin):
         can_preview = not running and self._next is None
         ui.previewButton.enabled = can_preview and (not problem or ui.previewButton.checked)
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
-        ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
+        stoppable = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
+        ui.cancelButton.enabled = stoppable or self.comparison.busy or (self.turn.busy and not logic.busy)
         ui.installButton.visible = bool(self._missing)
         ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
         ui.progressBar.visible = running  # a preview is over before a bar could be read

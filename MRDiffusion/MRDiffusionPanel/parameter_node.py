@@ -70,15 +70,29 @@ def _described() -> type:
 ParameterNode: Any = parameterNodeWrapper(_described())
 
 
+_idle: dict[Any, int] = {}
+"""Node to its observer that does nothing (`wrapped`)."""
+
+
 def wrapped(node: Any) -> Any:
     """A vtkMRMLScriptedModuleNode as `ParameterNode`; values that this version cannot read become the defaults."""
     # The wrapper remembers values and renews them by observers, and VTK calls the first observer last: an idle one in
     # that place, or the widgets would show the input that was there before the change.
     if not node.HasObserver(vtk.vtkCommand.ModifiedEvent):
-        node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: None)
+        _idle[node] = node.AddObserver(vtk.vtkCommand.ModifiedEvent, _do_nothing)
     try:
         return ParameterNode(node)
     except (KeyError, TypeError, ValueError):
         for name in node.GetParameterNames():
             node.UnsetParameter(name)
         return ParameterNode(node)
+
+
+def release(node: Any) -> None:
+    """Take what `wrapped` has added from a node that is no longer used."""
+    if node in _idle:
+        node.RemoveObserver(_idle.pop(node))
+
+
+def _do_nothing(*_arguments: Any) -> None:
+    """An observer."""

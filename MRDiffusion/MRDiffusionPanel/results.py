@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,14 +136,19 @@ def _chosen(request: dict[str, Any]) -> list[str]:
     return found
 
 
-def export_dicom(node: Any, folder: Path) -> list[Path]:
-    """Write a result as a DICOM series into a new folder. Raises UserError."""
+def export_dicom(node: Any, folder: Path) -> Callable[[], list[Path]]:
+    """Work for another thread: it writes a result as a DICOM series into a new folder, and raises UserError.
+
+    Raises:
+        UserError: a result that cannot be written so.
+    """
     check_exportable(node)
     array = np.asarray(slicer.util.arrayFromVolume(node), np.float32)
     provenance, sources = nodes.provenance_of(node) or {}, source_files(node)
     if "pack" not in provenance:
         raise InputError(_("{name} does not say what made it").format(name=node.GetName()))
-    return write_dicom(array, geometry_of(node), folder, name=node.GetName(), provenance=provenance, sources=sources)
+    told = {"name": node.GetName(), "provenance": provenance, "sources": sources}
+    return functools.partial(write_dicom, array, geometry_of(node), folder, **told)
 
 
 def check_exportable(node: Any) -> None:
@@ -175,6 +181,22 @@ def source_files(node: Any) -> list[str]:
     return found
 
 
+def check_inputs(node: Any) -> Callable[[], None]:
+    """Work for another thread: it raises UserError where an input has been changed since a result was made of it."""
+    provenance, volumes = nodes.provenance_of(node) or {}, nodes.inputs_of(node)
+    told = provenance.get("inputs", {})
+    wanted = [told.get(role, {}).get("sha256") for role in provenance["request"]["inputs"]]
+    looked_at = [(volume.GetName(), slicer.util.arrayFromVolume(volume), sha) for volume, sha in zip(volumes, wanted)]
+
+    def check() -> None:
+        for name, voxels, sha in looked_at:
+            if sha and sha != sha256_of(np.asarray(voxels, np.float32)):
+                text = _("{name} has been changed since this result was made of it").format(name=name)
+                raise UserError(text, _("Load it again, or press Apply for a new result"))
+
+    return check
+
+
 def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> Parameters:
     """The run that made a result, to be made again exactly.
 
@@ -183,8 +205,7 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene or has been changed, a pack that is not installed or not the same,
-            a sequence.
+        UserError: an input that has left the scene, a pack that is not installed or not the same, a sequence.
     """
     if sequences.sequence_of(node) is not None:
         hint = _("Choose its input, and run all frames in the part Cine and batch")
@@ -198,11 +219,6 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
     volumes = nodes.inputs_of(node)
     if len(volumes) != len(request.inputs):
         volumes = _found(node, request, provenance)
-    for role, volume in zip(request.inputs, volumes):
-        wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
-        if wanted and wanted != sha256_of(np.asarray(slicer.util.arrayFromVolume(volume), np.float32)):
-            text = _("{name} has been changed since this result was made of it").format(name=volume.GetName())
-            raise UserError(text, _("Load it again, or press Apply for a new result"))
     return make(
         inputs=dict(zip(request.inputs, volumes)),
         pack=pack,

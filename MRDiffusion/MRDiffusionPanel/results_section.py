@@ -14,6 +14,7 @@ import slicer.util
 from MRDiffusionLib.errors import UserError
 
 from . import nodes, results, sequences, sidecars, views
+from .background import Background
 from .scene_watch import SceneWatch
 from .signals import Signal
 from .text import _
@@ -37,6 +38,7 @@ class ResultsSection:
         self._run_again = run_again
         self._listed: list[tuple[Any, str]] = []
         self._titles: list[tuple[str, str, str]] = []
+        self._background = Background()
         self._build(box)
         self._watch = SceneWatch(self.refresh)
 
@@ -81,8 +83,14 @@ class ResultsSection:
 
     def remove(self) -> None:
         """Let go of the scene."""
+        self._background.close()
         self._watch.remove()
         self._listed = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a result is being exported, or checked before it is made again."""
+        return self._background.busy
 
     @property
     def current(self) -> Any:
@@ -155,8 +163,18 @@ class ResultsSection:
         node = self._newest() if slot == self._undo else self.current
         if node is None:
             return
+        self._report(node, lambda: slot(node))
+
+    def _later(self, node: Any, work: Callable[[], Any], then: Callable[[Any], str | None]) -> None:
+        """Do some work in another thread, and something with what it gives. Raises UserError."""
+        if self.busy:
+            raise UserError(_("a result is still being exported or looked at"), _("Wait for it"))
+        self._background.run(work, lambda future: self._report(node, lambda: then(future.result())))
+
+    def _report(self, node: Any, act: Callable[[], str | None]) -> None:
+        """Do something with a result, and tell what has become of it."""
         try:
-            told = slot(node)
+            told = act()
         except UserError as error:
             told = _("Failed: {message}").format(message=error)
         if told:
@@ -168,7 +186,7 @@ class ResultsSection:
         self._follow_deviation(node)
 
     def _again(self, node: Any) -> None:
-        self._run_again(node)
+        self._later(node, results.check_inputs(node), lambda _: self._run_again(node))
 
     def _save(self, node: Any) -> str | None:
         suffixes = (".nrrd", ".nii.gz") if sequences.sequence_of(node) is None else (".seq.nrrd",)
@@ -213,8 +231,11 @@ class ResultsSection:
         while folder.exists():
             number += 1
             folder = Path(place) / f"{stem}-{number}"
-        files = results.export_dicom(node, folder)
-        return _("{count} DICOM images are in {folder}.").format(count=len(files), folder=folder)
+        text = _("{count} DICOM images are in {folder}.")
+        self._later(
+            node, results.export_dicom(node, folder), lambda files: text.format(count=len(files), folder=folder)
+        )
+        return _("Writing DICOM images to {folder}").format(folder=folder)
 
     def _remove(self, node: Any) -> None:
         source = nodes.input_of(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from MRDiffusionLib.errors import UserError
 from . import nodes
 from .folder_batch import FolderBatch
 from .form import Form, NameList
-from .parameters import Parameters
+from .parameters import Parameters, image_problem
 from .scene_watch import SceneWatch
 from .sequences import browser_of
 from .several import Several
@@ -35,6 +36,7 @@ class SeveralSection:
         ready: gives the choices of the panel, or None where no run can start.
         choices: gives them also where only an input is missing, or None.
         stop: ends the run under way.
+        estimate: says how long some runs take (`Estimates.sentence`).
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class SeveralSection:
         ready: Callable[[], Parameters | None],
         choices: Callable[[], Parameters | None],
         stop: Callable[[], None],
+        estimate: Callable[..., str],
     ) -> None:
-        self._several, self._folders, self._stop = several, folders, stop
+        self._several, self._folders, self._stop, self._estimate = several, folders, stop, estimate
         self._ready, self._choices = ready, choices
-        self._what, self._told = VOLUMES, ""
+        self._what, self._told, self._frames = VOLUMES, "", 0
         self._listed: list[tuple[str, str]] = []
         self._slots: list[Any] = []
         self._build(box)
@@ -109,17 +112,30 @@ class SeveralSection:
         self.runButton.text = _("Stop") if self.busy else _("Run all")
         self.runButton.enabled = self.busy or not problem
         self.runButton.toolTip = problem or _("One after the other; what is done stays if you stop")
-        self.text.text = self._told
-        self.text.visible = bool(self._told)
+        expected = "" if problem or self.busy else self._expected(chosen)
+        self.text.text = "\n".join(filter(None, [self._told, expected]))
+        self.text.visible = bool(self.text.text)
+
+    def _expected(self, chosen: Parameters | None) -> str:
+        """How long it will take, where that is known."""
+        if chosen is None or self._what == FOLDER or (self._what == VOLUMES and len(chosen.inputs) > 1):
+            return ""
+        runs = [chosen] * self._frames
+        if self._what == VOLUMES:
+            role = next(iter(chosen.inputs))
+            usable = [volume for volume in self.ticked() if not image_problem(volume)]
+            runs = [replace(chosen, inputs={role: volume}) for volume in usable]
+        return self._estimate(*runs)
 
     def _offer(self, chosen: Parameters | None) -> None:
         offered = [(VOLUMES, _("volumes of this scene")), (FOLDER, _("files of a folder"))]
         browsers = [browser_of(volume) for volume in chosen.inputs.values()] if chosen is not None else []
         moving = [browser for browser in browsers if browser is not None]
+        self._frames = moving[0].GetNumberOfItems() if moving else 0
         if moving:
             text = _("all {count} frames of {name}")
             name = moving[0].GetMasterSequenceNode().GetName()
-            offered.insert(0, (FRAMES, text.format(count=moving[0].GetNumberOfItems(), name=name)))
+            offered.insert(0, (FRAMES, text.format(count=self._frames, name=name)))
         if self._what not in dict(offered):
             self._what = VOLUMES
         self.what.fill(offered, self._what)

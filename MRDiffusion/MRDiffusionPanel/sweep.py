@@ -219,8 +219,11 @@ class Sweep:
         self._turn.go_on()
 
     def _end(self, reason: str) -> None:
-        points, axes, sequence, self._made = self._points[: self._done], self._axes, self.sequence, {}
-        self._points = []
+        points, axes, sequence = self._points[: self._done], self._axes, self.sequence
+        made, self._made, self._points = self._made, {}, []
+        for each in made.values():  # stopped while it was compared
+            if each.GetScene() is not None:
+                nodes.remove(each)
         if not points or sequence.GetScene() is None:
             if sequence.GetScene() is not None:
                 self._scene.RemoveNode(sequence)

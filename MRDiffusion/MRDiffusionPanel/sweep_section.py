@@ -28,12 +28,18 @@ class SweepSection:
         runs: does the sweeps.
         ready: gives the choices of the panel, or None where no run can start.
         reference: gives the image that results are compared with, or None.
+        estimate: says how long some runs take (`Estimates.sentence`).
     """
 
     def __init__(
-        self, box: Any, runs: sweep.Sweep, ready: Callable[[], Parameters | None], reference: Callable[[], Any]
+        self,
+        box: Any,
+        runs: sweep.Sweep,
+        ready: Callable[[], Parameters | None],
+        reference: Callable[[], Any],
+        estimate: Callable[..., str],
     ) -> None:
-        self._runs, self._ready, self._reference = runs, ready, reference
+        self._runs, self._ready, self._reference, self._estimate = runs, ready, reference, estimate
         self._keys: dict[str, str] = {}
         self._told = ""
         self._rows: list[tuple[Any, Any]] = []
@@ -50,10 +56,12 @@ class SweepSection:
             slot = lambda *_arguments, setting=setting, values=values: self._on_setting(setting, values)  # noqa: E731
             self._slots.append(slot)
             setting.currentIndexChanged.connect(slot)
+            values.textChanged.connect(self.refresh)
             form.row(title, _("A setting, and the values that it takes, such as 0.5, 1, 2"), setting, values)
             self._rows.append((setting, values))
         self.onlySlice = qt.QCheckBox(_("slice in view only"))
         self.onlySlice.checked = True
+        self.onlySlice.toggled.connect(self.refresh)
         form.row("", _("Compute one slice for each pair of values: much faster"), self.onlySlice)
         self.runButton = qt.QPushButton(_("Run sweep"))
         self.runButton.toolTip = _("Run all values, one after the other; with a reference under Compare, judge each")
@@ -91,7 +99,20 @@ class SweepSection:
             self.results.clear()
             self.results.addItems(labels)
         self.keepButton.enabled = self.saveButton.enabled = bool(labels)
-        self.text.text = "\n".join(filter(None, [self._runs.message, self._told]))
+        self.text.text = "\n".join(filter(None, [self._runs.message, self._told, self._expected(chosen)]))
+
+    def _expected(self, chosen: Parameters | None) -> str:
+        """How long it will take, where that is known."""
+        if chosen is None or self._runs.busy:
+            return ""
+        try:
+            points = sweep.points_of(self._seen(chosen), self._axes())
+        except UserError:  # told when it is run
+            return ""
+        return self._estimate(*(point.parameters for point in points))
+
+    def _seen(self, chosen: Parameters) -> Parameters:
+        return chosen.of_slice(views.slice_in_view(chosen.first)) if self.onlySlice.checked else chosen
 
     def _sequence(self) -> Any:
         return sweep.newest(slicer.mrmlScene)
@@ -126,10 +147,8 @@ class SweepSection:
         if chosen is None:
             return
         try:
-            if self.onlySlice.checked:
-                chosen = chosen.of_slice(views.slice_in_view(chosen.first))
             self._told = ""
-            self._runs.start(chosen, self._axes(), self._reference())
+            self._runs.start(self._seen(chosen), self._axes(), self._reference())
         except UserError as error:
             self._told = _("Failed: {message}").format(message=error)
         self.refresh()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import slicer
 
 from MRDiffusionLib.errors import UserError
 from MRDiffusionLib.worker import protocol
+from MRDiffusionLib.worker.folder import remove_stale
 
 from .installation import remembered
 from .signals import Signal
@@ -26,10 +28,10 @@ from .text import _
 GRACE_MS = 8000
 """How long a cancelled run may take to stop. A step of a large batch on a slow CPU takes some seconds."""
 
-CLOSE_MS = 2000
-"""How long an idle worker may take to end when the panel goes; it takes some 20 ms."""
+CLOSE_MS = 500
+"""How long a worker may take to end when the panel goes, which waits for it; an idle one takes some 20 ms."""
 
-KILLED_MS = 10000
+KILLED_MS = 2000
 """How long a killed process may take to go. It goes at once where the machine is not overloaded."""
 
 
@@ -50,19 +52,33 @@ class WorkerProcess:
         self.rehearsal = False
         self._process: Any = None
         self._started: list[str] = []
-        self._past_process: Any = None
+        self._leaving: list[Any] = []
+        """Processes that were told to end, and one that has just ended."""
+        self._waiting: set[str] = set()
+        """Runs and comparisons that were sent and have not ended."""
         self._unread, self._log = b"", deque[str](maxlen=200)
-        self._cancelled = ""
+        self._cancelled, self._killed = "", False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(grace_ms)
         self._timer.timeout.connect(self.kill)
+        self._patience = qt.QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(grace_ms)
+        self._patience.timeout.connect(self._kill_leaving)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not self._waiting
 
     def send(self, message: dict[str, Any]) -> None:
         if message["type"] != "cancel" and self._process is not None and self._started != self._wanted():
-            self.close()  # another computer was chosen, or a rehearsal
+            self._replace()
         if self._process is None and not self._start():
             return
+        if message["type"] in ("run", "evaluate"):
+            self._waiting.add(message["id"])
         self._process.write(protocol.encode(message))
 
     def cancel(self, run_id: str) -> None:
@@ -73,9 +89,31 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the process and everything that it started, at once."""
         if self._process is not None:
+            self._killed = True
             kill_tree(self._process.processId())
 
     def close(self) -> None:
+        """End everything; waits for it, but not for long."""
+        self._patience.stop()
+        self._dismiss()
+        for process in self._leaving:
+            if process.state() != qt.QProcess.NotRunning and not process.waitForFinished(CLOSE_MS):
+                kill_tree(process.processId())
+                process.waitForFinished(KILLED_MS)
+        self._leaving = []
+        remove_stale(Path(tempfile.gettempdir()))  # a worker that was killed leaves its folder
+
+    def _replace(self) -> None:
+        """Another computer was chosen, or a rehearsal: what is under way on the old one ends with a message."""
+        stopped, self._waiting = self._waiting, set()
+        self._dismiss()
+        self._patience.start()
+        text, hint = _("Stopped, because another computer was chosen"), _("Run it again there")
+        for run_id in sorted(stopped):
+            self.message.emit(protocol.error(run_id, "device", text, hint))
+
+    def _dismiss(self) -> None:
+        """Tell the process to end, and listen to it no more."""
         self._timer.stop()
         process, self._process = self._process, None
         if process is None:
@@ -86,9 +124,16 @@ class WorkerProcess:
         process.errorOccurred.disconnect(self._on_error)
         process.write(protocol.encode({"type": "shutdown"}))
         process.closeWriteChannel()
-        if not process.waitForFinished(CLOSE_MS):
-            kill_tree(process.processId())
-            process.waitForFinished(KILLED_MS)
+        self._leave(process)
+
+    def _leave(self, process: Any) -> None:
+        """Keep a process until another one goes: in its own signal it may not be deleted."""
+        self._leaving = [each for each in self._leaving if each.state() != qt.QProcess.NotRunning] + [process]
+
+    def _kill_leaving(self) -> None:
+        for process in self._leaving:
+            if process.state() != qt.QProcess.NotRunning:
+                kill_tree(process.processId())
 
     def _wanted(self) -> list[str]:
         own = protocol.worker_command(python_executable())
@@ -102,7 +147,7 @@ class WorkerProcess:
             self.ended.emit(_("PythonSlicer was not found"), _("Install Slicer again"), "")
             return False
         process = self._process = qt.QProcess()
-        self._unread = b""
+        self._unread, self._killed = b"", False
         self._log.clear()
         process.setProcessEnvironment(process_environment())
         process.readyReadStandardOutput.connect(self._on_output)
@@ -122,8 +167,10 @@ class WorkerProcess:
                 continue
             if message.get("type") == "error" and message.get("id") is None:
                 self._log.append(f"{message['message']}\n")
-            if message.get("id") == self._cancelled and message["type"] in protocol.ENDS:
-                self._timer.stop()
+            if message["type"] in protocol.ENDS:
+                self._waiting.discard(message.get("id"))
+                if message.get("id") == self._cancelled:
+                    self._timer.stop()
             self.message.emit(message)
 
     def _on_log(self) -> None:
@@ -140,16 +187,30 @@ class WorkerProcess:
         self._on_output()
         self._on_log()
         self._forget()
-        self.ended.emit(
-            _("The worker ended unexpectedly (code {code})").format(code=code),
-            _("If memory is short, close other programs or draw fewer samples. Apply starts it again"),
-            "".join(self._log),
-        )
+        self.ended.emit(*_cause(code, self._killed), "".join(self._log))
 
     def _forget(self) -> None:
         self._timer.stop()
-        # Called from the process's own signal, which must return before it may be deleted.
-        self._past_process, self._process = self._process, None
+        self._waiting.clear()
+        self._leave(self._process)
+        self._process = None
+
+
+def _cause(code: int, by_us: bool) -> tuple[str, str]:
+    """Why a worker has ended that was not asked to, and what to do about it.
+
+    Args:
+        code: of its end; of a signal its number, or 128 more where a launcher passes it on.
+        by_us: whether it was killed here.
+    """
+    again = _("The next run starts it again")
+    if by_us:
+        return _("The worker did not stop when it was asked to, and was ended"), again
+    if code in (9, 128 + 9):
+        hint = _("Close other programs, draw fewer samples, or use another computer. {again}")
+        return _("The worker was killed by the system, most often because the memory is full"), hint.format(again=again)
+    hint = _("{again}; if it comes back, report it with the details")
+    return _("The worker ended unexpectedly (code {code})").format(code=code), hint.format(again=again)
 
 
 def process_environment() -> Any:

@@ -12,6 +12,7 @@ from .models import PackCache
 
 OnProgress = Callable[[Progress], None]
 OnPreview = Callable[[int, Volume], None]
+OnNote = Callable[[str], None]
 
 
 def run(
@@ -20,6 +21,7 @@ def run(
     cache: PackCache | None = None,
     progress: OnProgress | None = None,
     preview: OnPreview | None = None,
+    tell: OnNote | None = None,
 ) -> Result:
     """Run a request; where memory is short, again with smaller batches and at last on the CPU, and say so.
 
@@ -27,6 +29,7 @@ def run(
         cache: keeps loaded packs warm over several requests.
         progress: called at every denoising step; may raise `diffusion.Cancelled` to stop.
         preview: called with a slice number and the slice as it is now, a volume of one slice in the result's units.
+        tell: called with a sentence when the run is begun again because memory is short.
 
     Returns:
         Volumes in memory (`imaging.Volume`) by role: 'result', and 'standard_deviation' for 2 samples or more.
@@ -37,7 +40,11 @@ def run(
         MemoryError or what torch raises: also one image at a time on the CPU is too much.
     """
     cache = cache or PackCache()
-    return frugally(request, lambda wanted: _RUNS[wanted.task](wanted, cache, progress, preview), cache.clear)
+
+    def attempt(wanted: Request) -> Result:
+        return _RUNS[wanted.task](wanted, cache, progress, preview)
+
+    return frugally(request, attempt, cache.clear, tell or (lambda text: None))
 
 
 _RUNS = {
@@ -48,4 +55,4 @@ _RUNS = {
 }
 
 
-__all__ = ["OnPreview", "OnProgress", "PackCache", "run"]
+__all__ = ["OnNote", "OnPreview", "OnProgress", "PackCache", "run"]

@@ -14,30 +14,38 @@ from .device import resolve_device
 from .slicewise import default_batch
 
 
-def frugally(request: Request, run: Callable[[Request], Result], forget: Callable[[], None]) -> Result:
+def frugally(
+    request: Request,
+    run: Callable[[Request], Result],
+    forget: Callable[[], None],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Result:
     """Run a request, with half the batch each time that memory is short, then on the CPU.
 
     Args:
         run: computes a request.
         forget: gives back what is kept for later runs.
+        tell: called with a sentence for each change, when it is made.
 
     Returns:
-        The result; its warnings say what was changed.
+        The result; its warnings begin with these sentences.
 
     Raises:
         What `run` raises; out of memory only where nothing is left to be changed.
     """
-    wanted, told = request, ""
+    wanted, told = request, tuple[str, ...]()
     while True:
         try:
             result = run(wanted)
-            return replace(result, warnings=(told, *result.warnings)) if told else result
+            return replace(result, warnings=(*told, *result.warnings))
         except Exception as error:
             smaller = less(wanted) if is_out_of_memory(error) else None
             if smaller is None:
                 raise
         # Here, where no traceback holds the run's arrays any more.
-        wanted, told = smaller
+        wanted, sentence = smaller
+        told = (*told, sentence)
+        tell(sentence)
         forget()
         gc.collect()
         if torch.cuda.is_available():

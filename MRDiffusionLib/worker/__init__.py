@@ -4,6 +4,7 @@ protocol   the messages, read and written; no torch, for both ends
 client     the other end: start a worker, send it requests, read its answers; no torch
 server     the worker's loop: read messages, run requests in order, cancel, survive errors
 backend    what a request runs on: torch and the tasks, loaded late
+peak       the most memory that a run has taken
 libraries  the versions that are needed, and what is there; nothing is loaded
 check      what this Python can compute with, and what to do where something is wrong
 process    a process that serves on its standard streams

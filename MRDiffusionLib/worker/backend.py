@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import platform
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
 from ..request import Progress, Request, Result
+from ..workload import at_once, work
 from .libraries import NEEDED
+from .peak import PeakMemory
 
 if TYPE_CHECKING:
     from ..imaging.volume import Volume
 
 OnProgress = Callable[[Progress], None]
 OnPreview = Callable[[int, "Volume"], None]
+OnNote = Callable[[str], None]
 
 
 class Backend(Protocol):
@@ -38,8 +40,20 @@ class Backend(Protocol):
     def warm_up(self) -> None:
         """Load what the first request needs, after the worker has said that it is ready."""
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
-        """Run a request."""
+    def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
+        """Load a pack and try it; gives the measurements of the trials.
+
+        Args:
+            folder: private folder.
+            check: called at every step; raises `cancelled`.
+        """
+
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
+        """Run a request; its measurements tell also how much that was, and the memory that it took (`measured`).
+
+        Args:
+            tell: called with a sentence about what a person should know before the end.
+        """
 
     def write(self, volume: Any, path: Path) -> None:
         """Write a volume of a result to a file."""
@@ -92,13 +106,21 @@ class TorchBackend(Volumes):
 
         self._cache = self._cache or tasks.PackCache()
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
+    def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
+        from ..tasks import calibration
+
+        def trial(request: Request) -> Result:
+            return self.run(request, lambda _: check(), None, lambda _: None)
+
+        return calibration.measure(pack, device, folder, trial)
+
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
         from .. import tasks
 
         self.warm_up()
-        result = tasks.run(request, cache=self._cache, progress=progress, preview=preview)
-        peak = peak_memory_mb()
-        return result if peak is None else replace(result, measurements={**result.measurements, "peak_memory_mb": peak})
+        memory = PeakMemory()
+        result = tasks.run(request, cache=self._cache, progress=progress, preview=preview, tell=tell)
+        return replace(result, measurements={**result.measurements, **measured(result, memory)})
 
     def evaluate(self, reference: str, test: str, mask: str, factor: float) -> dict[str, Any]:
         from ..evaluation import evaluate_files
@@ -114,21 +136,24 @@ class TorchBackend(Volumes):
             torch.cuda.empty_cache()
 
 
-def peak_memory_mb() -> float | None:
-    """The most memory that this process has had, in MB: of the GPU where there is one; None where it cannot be told."""
+def measured(result: Result, memory: PeakMemory) -> dict[str, Any]:
+    """How much a run was: 'work' and 'at_once' in megapixels (`workload`), 'batch', 'computed_on', and where it is
+    known 'peak_memory_mb'."""
+    request = Request.from_json(result.provenance["request"])
+    slices, *matrix = result.volumes["result"].array.shape
+    how_much = request.settings, tuple(request.inputs), slices, (matrix[0], matrix[1])
+    told = {
+        "work": work(*how_much),
+        "at_once": at_once(*how_much, request.batch),
+        "batch": request.batch,
+        "computed_on": device_name(request.device),
+    }
+    peak = memory.mb(request.device)
+    return told if peak is None else {**told, "peak_memory_mb": peak}
+
+
+def device_name(device: str) -> str:
+    """'CPU', or the name of the graphics card, of a device that is there."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
-        return int(found[1]) * 1024 / 1e6 if found else None
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device.upper()

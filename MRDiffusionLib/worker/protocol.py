@@ -8,6 +8,8 @@ To the worker, on its standard input:
     {"type": "evaluate", "id": "2", "reference": "/a.nrrd", "test": "/b.nrrd"}    image quality of b; also of a region
                                            with "mask": "/m.nrrd"; the reference is resampled where it has to be,
                                            and b multiplied by "factor": 1.0 first
+    {"type": "warm", "id": "3", "pack": "name", "device": "auto"}    load a pack and try it for a moment, so that the
+                                           first run begins at once; whatever comes next goes first and cancels it
     {"type": "cancel", "id": "1"}          a run that is queued or running; any other id is ignored (it has just ended)
     {"type": "shutdown"}                   stop what runs, clean up, end; closing standard input does the same
 
@@ -17,13 +19,15 @@ From the worker, on its standard output:
     {"type": "progress", "id", "slice", "slices", "step", "steps", "seconds_left"}
     {"type": "preview", "id", "slice", "path", "affine"}    .npy, float32 (rows, columns), kept until some newer ones
                                            are there; affine (4, 4): from (column, row, 0, 1) to LPS mm
+    {"type": "note", "id", "message"}      a sentence before the end: memory was short, and the run has begun again
     {"type": "result", "id", "volumes", "measurements", "provenance", "warnings", "sha256"}     volumes: role to a file
                                            in `output`; sha256: role to the checksum of its voxels
     {"type": "evaluation", "id", "figures"}          `evaluation.evaluate_files`
+    {"type": "warmed", "id", "measurements"}         of some trials: a list of what those of a result hold
     {"type": "cancelled", "id"}
     {"type": "error", "id", "kind", "message", "hint", "details"}     id null: no run of its own (an unreadable message)
 
-Every run ends with exactly one of result, evaluation, cancelled or error. Several runs wait in order.
+Every run ends with exactly one of result, evaluation, warmed, cancelled or error. Several runs wait in order.
 """
 
 from __future__ import annotations
@@ -39,13 +43,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..request import FORMATS, Progress, Request
+from ..request import FORMATS, Progress, Request, check_device
 from ..settings import shown
 
 KINDS = ("input", "setting", "pack", "device", "storage", "memory", "internal")
 """What an error is about; all but 'internal' can be put right by the person."""
 
-ENDS = ("result", "evaluation", "cancelled", "error")
+ENDS = ("result", "evaluation", "warmed", "cancelled", "error")
 """Types of the message that ends a run."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -82,6 +86,19 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Warm:
+    """Load a pack for a device, and try it."""
+
+    id: str
+    pack: str
+    device: str = "auto"
+
+
+Task = Run | Evaluate | Warm
+"""What waits in the queue."""
+
+
+@dataclass(frozen=True)
 class Cancel:
     """Stop a run within one denoising step, or take it out of the queue."""
 
@@ -93,7 +110,7 @@ class Shutdown:
     """Stop everything and end."""
 
 
-def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
+def parse(line: bytes | str) -> Task | Cancel | Shutdown:
     """Read a line sent to the worker.
 
     Raises:
@@ -103,8 +120,9 @@ def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
     kind = message.get("type")
     if kind == "shutdown":
         return Shutdown()
-    if kind not in ("run", "evaluate", "cancel"):
-        raise ProtocolError(f"message type {shown(kind)} is unknown", "Known types are run, evaluate, cancel, shutdown")
+    if kind not in ("run", "evaluate", "warm", "cancel"):
+        hint = "Known types are run, evaluate, warm, cancel, shutdown"
+        raise ProtocolError(f"message type {shown(kind)} is unknown", hint)
     run_id = message.get("id")
     # An id becomes part of file names.
     if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
@@ -124,6 +142,8 @@ def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
                 f"the factor of evaluation {run_id} is {shown(factor)}", "Give a number above 0", run_id
             )
         return Evaluate(run_id, reference, test, mask, factor)
+    if kind == "warm":
+        return _warm(run_id, message)
     output = message.get("output")
     if not isinstance(output, str) or not output:
         raise ProtocolError(f"the output of run {run_id} is {shown(output)}", "Give an existing folder", run_id)
@@ -137,6 +157,17 @@ def parse(line: bytes | str) -> Run | Evaluate | Cancel | Shutdown:
         return Run(run_id, Request.from_json(message.get("request", {})), output, previews, suffix)
     except UserError as problem:
         raise ProtocolError(problem.message, problem.hint, run_id, problem.kind) from problem
+
+
+def _warm(run_id: str, message: dict[str, Any]) -> Warm:
+    pack, device = message.get("pack"), message.get("device", Warm.device)
+    if not isinstance(pack, str) or not pack.strip():
+        raise ProtocolError(f"the pack of warm {run_id} is {shown(pack)}", "Give the name of a pack", run_id)
+    try:
+        check_device(device)
+    except UserError as problem:
+        raise ProtocolError(problem.message, problem.hint, run_id, problem.kind) from problem
+    return Warm(run_id, pack, device)
 
 
 def decode(line: bytes | str) -> dict[str, Any]:
@@ -168,6 +199,10 @@ def progress(run_id: str, state: Progress) -> dict[str, Any]:
     return {"type": "progress", "id": run_id, **asdict(state)}
 
 
+def note(run_id: str, message: str) -> dict[str, Any]:
+    return {"type": "note", "id": run_id, "message": message}
+
+
 def preview(run_id: str, slice_number: int, path: Path, affine: Any) -> dict[str, Any]:
     """`affine` is (4, 4), from (column, row, 0, 1) to LPS mm."""
     return {"type": "preview", "id": run_id, "slice": slice_number, "path": str(path), "affine": affine}
@@ -185,6 +220,10 @@ def result(run_id: str, volumes: Mapping[str, Path], told: Mapping[str, Any]) ->
 
 def evaluation(run_id: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "evaluation", "id": run_id, "figures": dict(figures)}
+
+
+def warmed(run_id: str, measurements: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "warmed", "id": run_id, "measurements": measurements}
 
 
 def cancelled(run_id: str) -> dict[str, Any]:

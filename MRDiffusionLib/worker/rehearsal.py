@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from .. import __version__
 from ..imaging.volume import Volume, read_volume
 from ..request import Progress, Request, Result
-from .backend import OnPreview, OnProgress, Volumes
+from .backend import OnNote, OnPreview, OnProgress, Volumes
 
 WARNING = "A rehearsal: no model has computed this."
 
@@ -33,10 +34,14 @@ class Rehearsal(Volumes):
     def warm_up(self) -> None:
         """As `backend.Backend`: there is nothing to load."""
 
+    def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
+        """As `backend.Backend`: there is nothing to measure."""
+        return []
+
     def free_memory(self) -> None:
         """As `backend.Backend`: there is nothing to free."""
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
         given = read_volume(Path(next(iter(request.inputs.values()))))
         if request.slices is not None:
             given = Volume(given.array[list(request.slices)], given.geometry.part(request.slices))

@@ -24,8 +24,6 @@ from .streamed import ALIVE
 GRACE = 8.0
 """Seconds that the worker there gets to stop and clean up when this end closes."""
 
-Task = protocol.Run | protocol.Evaluate
-
 
 class Relay:
     """Serves one panel.
@@ -41,8 +39,8 @@ class Relay:
         self._host, self._python = host, python
         self._requests, self._answers, self._arrivals = requests, answers, Arrivals(folder)
         self._changed = threading.Condition()
-        self._queue: deque[tuple[Task | protocol.Cancel, dict[str, Any]]] = deque()
-        self._tasks: dict[str, Task] = {}
+        self._queue: deque[tuple[protocol.Task | protocol.Cancel, dict[str, Any]]] = deque()
+        self._tasks: dict[str, protocol.Task] = {}
         self._ending = False
         self._connecting: Remote | None = None  # the last one that was started
         self._remote: Remote | None = None  # the same, where it has answered and still runs
@@ -116,7 +114,7 @@ class Relay:
             if self._remote is not None and self._remote.process.stdin is not None:
                 self._remote.process.stdin.close()
 
-    def _send(self, task: Task | protocol.Cancel | None, message: dict[str, Any]) -> None:
+    def _send(self, task: protocol.Task | protocol.Cancel | None, message: dict[str, Any]) -> None:
         remote = self._remote
         if remote is None or remote.process.stdin is None:
             return
@@ -214,7 +212,7 @@ class Relay:
             frames.send(self._answers, message)
 
 
-def _volumes(task: Task | protocol.Cancel | None) -> list[str]:
+def _volumes(task: protocol.Task | protocol.Cancel | None) -> list[str]:
     """The files of a task, each once."""
     if isinstance(task, protocol.Run):
         return list(dict.fromkeys(task.request.inputs.values()))

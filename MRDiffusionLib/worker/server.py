@@ -1,5 +1,7 @@
 """The worker's loop. The main thread reads messages, so a cancel is seen at once; one other thread runs the requests.
 
+Getting warm is no run: whatever comes after it goes first.
+
 Whatever goes wrong in a run becomes one `error` message and the worker goes on. The worker ends at `shutdown`, when its
 standard input closes (the panel is gone) and at SIGTERM or SIGINT; then the run in progress is cancelled, and given up
 if it does not stop within `GRACE` seconds.
@@ -46,8 +48,6 @@ GRACE = 5.0
 INSTALL_HINT = "Install the libraries named in requirements.txt"
 MEMORY_HINT = "Run fewer slices at once (batch 1), close other programs, or use the CPU if the GPU was too small"
 
-Work = protocol.Run | protocol.Evaluate
-
 
 class Server:
     """Serves one panel.
@@ -74,8 +74,8 @@ class Server:
         self._started = time.monotonic() if started is None else started
         self._grace = grace
         self._changed = threading.Condition()
-        self._queue: deque[Work] = deque()
-        self._running: Work | None = None
+        self._queue: deque[protocol.Task] = deque()
+        self._running: protocol.Task | None = None
         self._cancel = threading.Event()
         self._ending = False
         self._sending = threading.Lock()
@@ -115,10 +115,20 @@ class Server:
             text, hint = f"run {message.id} is queued or running already", "Give every run its own id"
             self._send(protocol.error(None, "input", text, hint))
         else:
-            with self._changed:
-                self._queue.append(message)
-                self._changed.notify_all()
+            self._add(message)
         return True
+
+    def _add(self, task: protocol.Task) -> None:
+        with self._changed:
+            overtaken = [each for each in self._queue if isinstance(each, protocol.Warm)]
+            for each in overtaken:
+                self._queue.remove(each)
+            if isinstance(self._running, protocol.Warm):
+                self._cancel.set()
+            self._queue.append(task)
+            self._changed.notify_all()
+        for each in overtaken:
+            self._send(protocol.cancelled(each.id))
 
     def _knows(self, run_id: str | None) -> bool:
         with self._changed:
@@ -164,7 +174,7 @@ class Server:
             traceback.print_exc()
         return backend, {}
 
-    def _next(self) -> Work | None:
+    def _next(self) -> protocol.Task | None:
         with self._changed:
             while not self._queue and not self._ending:
                 self._changed.wait()
@@ -179,22 +189,30 @@ class Server:
             self._running = None
         self._send(message)
 
-    def _attempt(self, run: Work, backend: Backend) -> dict[str, Any]:
+    def _attempt(self, run: protocol.Task, backend: Backend) -> dict[str, Any]:
         """Do what was asked; the message that ends it."""
         try:
             if isinstance(run, protocol.Evaluate):
                 return protocol.evaluation(run.id, backend.evaluate(run.reference, run.test, run.mask, run.factor))
+            if isinstance(run, protocol.Warm):
+                return protocol.warmed(run.id, backend.warm(run.pack, run.device, self._folder, self._checker(backend)))
             return self._run(run, backend)
         except backend.cancelled:
             return protocol.cancelled(run.id)
         except BaseException as error:
             return _error_message(run.id, error)
 
-    def _run(self, run: protocol.Run, backend: Backend) -> dict[str, Any]:
+    def _checker(self, backend: Backend) -> Callable[[], None]:
+        """Raises `backend.cancelled` where what runs is to stop."""
+
         def check() -> None:
             if self._cancel.is_set():
                 raise backend.cancelled()
 
+        return check
+
+    def _run(self, run: protocol.Run, backend: Backend) -> dict[str, Any]:
+        check = self._checker(backend)
         report = Throttle(PROGRESS_INTERVAL, lambda state: self._send(protocol.progress(run.id, state)))
         show = Throttle(PREVIEW_INTERVAL, lambda shown: self._send_preview(run.id, *shown))
 
@@ -208,7 +226,11 @@ class Server:
         if not os.path.isdir(run.output):
             raise StorageError(f"the output folder {run.output} does not exist", "Make it first")
         check()
-        outcome = backend.run(run.request, progress, preview if run.previews else None)
+
+        def tell(text: str) -> None:
+            self._send(protocol.note(run.id, text))
+
+        outcome = backend.run(run.request, progress, preview if run.previews else None, tell)
         report.flush()
         return self._write(run, outcome, backend, check)
 

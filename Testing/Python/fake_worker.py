@@ -18,7 +18,7 @@ from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.imaging.volume import Geometry, Volume
 from MRDiffusionLib.request import Progress, Request, Result
 from MRDiffusionLib.worker import streamed
-from MRDiffusionLib.worker.backend import OnPreview, OnProgress
+from MRDiffusionLib.worker.backend import OnNote, OnPreview, OnProgress
 from MRDiffusionLib.worker.server import main
 
 GRID = Geometry((3, 2, 1), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
@@ -49,11 +49,19 @@ class FakeBackend:
     def warm_up(self) -> None:
         print("printed while warming up")
 
+    def warm(self, pack: str, device: str, folder: Path, check: Callable[[], None]) -> list[dict[str, Any]]:
+        self.runs += 1
+        name, _, argument = pack.partition(":")
+        getattr(self, name)(argument, lambda _: check(), None)
+        return [{"runs": self.runs, "device": device, "folder": folder.is_dir()}]
+
     def free_memory(self) -> None:
         self.freed.append(self.ballast() is None)
 
-    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None) -> Result:
+    def run(self, request: Request, progress: OnProgress, preview: OnPreview | None, tell: OnNote) -> Result:
         self.runs += 1
+        if request.batch:
+            tell(f"Memory was short: computed {request.batch} at a time.")
         name, _, argument = request.pack.partition(":")
         self.inputs = [Path(path) for path in request.inputs.values()]
         volumes = getattr(self, name)(argument, progress, preview) or {"result": b"voxels"}

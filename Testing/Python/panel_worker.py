@@ -1,11 +1,13 @@
 """A worker for the panel's tests: a rehearsal that misbehaves where it is told to.
 
-The pack's name says what happens: `quick`, `slow`, `error`, `crash` (the process dies) or `hang` (it does not cancel).
+The pack's name says what happens: `quick`, `slow`, `error`, `crash` (the process dies), `killed`
+(the system ends it), `large` (memory is short) or `hang` (it does not cancel).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -17,8 +19,9 @@ from MRDiffusionLib.imaging.volume import read_volume
 from MRDiffusionLib.request import Progress, Request, Result
 from MRDiffusionLib.worker.rehearsal import Rehearsal, enlarged
 from MRDiffusionLib.worker.server import main
+from MRDiffusionLib.workload import at_once, work
 
-PAUSE = {"slow": 0.05, "slow-cardiac": 0.05, "error": 0.0, "crash": 0.0, "hang": 0.0}
+PAUSE = {"slow": 0.05, "large": 0.05, "slow-cardiac": 0.05, "error": 0.0, "crash": 0.0, "hang": 0.0}
 
 
 class Misbehaving(Rehearsal):
@@ -29,22 +32,34 @@ class Misbehaving(Rehearsal):
     def warm_up(self) -> None:
         print("standard output of a library")
 
-    def run(self, request: Request, progress: Any, preview: Any) -> Result:
+    def run(self, request: Request, progress: Any, preview: Any, tell: Any) -> Result:
         self.runs += 1
+        if request.pack == "large":
+            tell("Memory was short on cuda: computed 16 at a time.")
+            tell("Memory was short on cuda: computed on the CPU instead.")
 
         def told(state: Progress) -> None:
             time.sleep(PAUSE.get(request.pack, 0.002))
             progress(state)
             self._misbehave(request.pack)
 
-        result = super().run(request, told, preview)
+        result = super().run(request, told, preview, tell)
         volumes = dict(result.volumes)
         if request.task == "synthesis":
             volumes = {name: enlarged(volume, (16, 16)) for name, volume in volumes.items()}
         if request.task in ("degradation", "enhancement"):
             volumes["result"] = replace(volumes["result"], array=2 * volumes["result"].array)
         provenance = {"synthetic": True, "request": request.to_json(), "process": os.getpid()}
-        return Result(volumes, {"runs": self.runs, "seconds": 1.5}, provenance, ())
+        shape = volumes["result"].array.shape
+        size = request.settings, tuple(request.inputs), shape[0], shape[1:]
+        measured = {"runs": self.runs, "seconds": 1.5, "computed_on": "CPU", "batch": 4, "peak_memory_mb": 1200.0}
+        measured |= {"work": work(*size), "at_once": at_once(*size, 4)}
+        return Result(volumes, measured, provenance, ())
+
+    def warm(self, pack: str, device: str, folder: Path, check: Any) -> list[dict[str, Any]]:
+        """A trial of 1024 pixels."""
+        told = {"work": 1024e-6, "computed_on": "CPU", "batch": 4, "at_once": 256e-6, "peak_memory_mb": 800.0}
+        return [{**told, "seconds": 4.0}]
 
     def _misbehave(self, pack: str) -> None:
         if pack == "error":
@@ -52,6 +67,8 @@ class Misbehaving(Rehearsal):
         if pack == "crash":
             os.write(2, b"last words\n")
             os._exit(3)
+        if pack == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if pack == "hang":
             time.sleep(60)
 

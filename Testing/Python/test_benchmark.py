@@ -82,3 +82,15 @@ def test_benchmark_of_pairs_gives_json_and_a_table(
     # The parent reads names and writes records: it loads no torch.
     assert 0 < measured["parent_mb"] < 0.6 * measured["worker_mb"]
     assert "| 1 | 3 |" in printed
+
+
+def test_benchmark_of_the_panel_gives_json_and_a_table(tmp_path: Path) -> None:
+    """With a shipped pack; the limits leave room for a busy machine, docs/results/performance.md has the figures."""
+    file = tmp_path / "benchmark.json"
+    printed = run("panel.py", "--tasks", "superresolution", "--json", str(file))
+    measured = json.loads(file.read_text())["superresolution"]
+    warm, cold = measured["warm"], measured["cold"]
+    assert warm["first"] <= warm["finished"] < 20 and warm["again_first"] < 10
+    assert warm["first"] < cold["first"] < 120  # what was done before the press need not be done after it
+    assert "| Super-resolve: press to first picture, finished preview (s) |" in printed
+    assert "Synthesize" not in printed

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from MRDiffusionLib.diffusion import Denoiser, LinearSchedule, sample, step_gammas
-from MRDiffusionLib.diffusion.classifier_free import MODES, ClassifierFree, guidance_weights
+from MRDiffusionLib.diffusion.classifier_free import ClassifierFree
 from MRDiffusionLib.diffusion.denoiser import per_sample, to_eps
 from MRDiffusionLib.diffusion.schedule import alpha, sigma
+from MRDiffusionLib.workload import MODES, guidance_weights
 
 SCALES = [(0.0, 0.0), (1.0, 1.0), (1.5, 0.7), (3.0, 0.0), (0.0, 2.0)]
 

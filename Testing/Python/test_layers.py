@@ -22,6 +22,7 @@ TORCH_FREE = (
     "MRDiffusionLib.errors",
     "MRDiffusionLib.settings",
     "MRDiffusionLib.request",
+    "MRDiffusionLib.workload",
     "MRDiffusionLib.packs",
     "MRDiffusionLib.imaging.volume",
     "MRDiffusionLib.worker.protocol",

@@ -64,10 +64,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_batch_is_halved_until_it_fits_and_the_cpu_comes_last(room: int, tried: list[Any], told: str) -> None:
     machine = Machine(room)
-    result = memory.frugally(request(), machine.run, machine.forget)
+    heard: list[tuple[str, int]] = []
+    tell = lambda text: heard.append((text, len(machine.tried)))  # noqa: E731
+    result = memory.frugally(request(), machine.run, machine.forget, tell)
     assert machine.tried == tried and machine.forgotten == len(tried) - 1
-    assert result.warnings[-1] == "careful" and told in result.warnings[0]
-    assert len(result.warnings) == (2 if told else 1)
+    # Each change is told before the next attempt begins, and all of them with the result.
+    assert [number for _text, number in heard] == list(range(1, len(tried)))
+    assert result.warnings == (*(text for text, _number in heard), "careful")
+    assert not told or told in result.warnings[-2]
 
 
 def test_where_nothing_is_left_the_error_comes_through() -> None:

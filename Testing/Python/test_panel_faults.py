@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
 import signal
 import subprocess
 import time
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+import qt
 import slicer
 import slicer.util
+from MRDiffusionPanel import cine
 from MRDiffusionPanel.logic import State
 from MRDiffusionPanel.worker import descendants
 from panel_support import add_volume, run, select, select_roles, wait_for
 from test_panel_run import start_slow, volumes, worker_process
+from test_panel_several import add_cine
+from test_panel_several import choose as choose_many
+from test_panel_sweep import choose as choose_sweep
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -44,7 +51,7 @@ def test_worker_killed_at_a_random_moment(panel: Any, scene: Any, moment: int) -
     wait_for(lambda: not panel.logic.busy)
     assert panel.logic.state in (State.FAILED, State.DONE)
     if panel.logic.state == State.FAILED:
-        assert "ended unexpectedly" in panel.ui.stateText.text and volumes(scene) == ["bssfp", "t2"]
+        assert "was killed by the system" in panel.ui.stateText.text and volumes(scene) == ["bssfp", "t2"]
     assert [digest(bssfp), digest(t2)] == before
     assert run(panel) is not None and [digest(bssfp), digest(t2)] == before
 
@@ -97,25 +104,100 @@ def test_full_disk_in_mid_run(
         subprocess.run(["umount", "-l", small], check=True)
 
 
+def listeners() -> int:
+    """Functions and methods that are alive: whatever is observed or connected, by VTK, Qt or `Signal`, is one more."""
+    gc.collect()
+    return sum(isinstance(each, (types.FunctionType, types.MethodType)) for each in gc.get_objects())
+
+
 def test_five_hundred_moves_of_a_slider_leave_nothing(panel: Any, scene: Any, tmp_path: Path) -> None:
     slicer.app.make_views()
     low = add_volume()
     select(panel, low)
+    slider, made = panel.widgets["weight"], []
+    count = lambda results: made.append(results["preview"].GetName())  # noqa: E731
+    panel.logic.finished.connect(count)
+    resting = lambda: not panel.logic.busy and not panel.preview._timer.active  # noqa: E731
+
+    def files() -> list[str]:
+        found = (path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock")
+        return sorted(path.name for path in found)
+
     panel.ui.previewButton.click()
-    wait_for(lambda: not panel.logic.busy and not panel.preview._timer.active)
+    wait_for(resting)
+    for number in range(10):  # the worker keeps the newest pictures of previews, some eight
+        slider.value = number / 20
+        wait_for(resting)
     observed = [len(panel.Observations), len(panel.preview.Observations)]
-    processes, before = len(descendants(os.getpid())), digest(low)
+    processes, before, kept, alive = len(descendants(os.getpid())), digest(low), files(), listeners()
+    made.clear()
     for number in range(500):
-        panel.widgets["weight"].value = (number % 100) / 100
+        slider.value = (number % 100) / 100
         if number % 10 == 0:
             slicer.app.processEvents()
-    wait_for(lambda: not panel.logic.busy and not panel.preview._timer.active)
+        if number % 25 == 24:  # the person looks at what has become of it
+            wait_for(resting)
+    assert len(made) >= 20
     assert len(volumes(scene)) == 2 and digest(low) == before
     assert [len(panel.Observations), len(panel.preview.Observations)] == observed
     assert len(descendants(os.getpid())) == processes
-    files = [path for path in panel.logic._folder.path.rglob("*") if path.is_file() and path.name != "lock"]
-    assert files == []
+    assert len(files()) <= len(kept) and not [path for path in panel.logic._folder.path.rglob("*") if path.is_dir()]
+    assert listeners() <= alive + 20  # one for every 25th move would be as many
+    panel.logic.finished.disconnect(count)
     slicer.util.setSliceViewerLayers(background=None, foreground=None)
+
+
+def delete(panel: Any) -> None:
+    panel.results.choose(run(panel))
+    panel.results.buttons["remove"].click()
+
+
+def undo(panel: Any) -> None:
+    run(panel)
+    panel.results.buttons["undo"].click()
+
+
+def sweep(panel: Any) -> None:
+    choose_sweep(panel, 0, "Seed", "1, 2")
+    panel.sweep.onlySlice.checked = False
+    panel.sweep.runButton.click()
+    wait_for(lambda: not panel.sweeps.busy and not panel.logic.busy)
+    assert "2 results are in the sequence" in panel.sweep.text.text
+
+
+def batch(panel: Any) -> None:
+    choose_many(panel, "volumes of this scene")
+    for number in range(panel.many.volumes.count):
+        panel.many.volumes.item(number).setCheckState(qt.Qt.Checked)
+    panel.many.runButton.click()
+    wait_for(lambda: not panel.many.busy and not panel.logic.busy)
+    assert "2 of 2 volumes are done" in panel.many.text.text
+
+
+def compare(panel: Any) -> None:
+    panel.comparison.start(run(panel), panel.parameters.inputVolume)
+    wait_for(lambda: not panel.comparison.busy)
+
+
+@pytest.mark.parametrize("act", [delete, undo, sweep, batch, compare])
+def test_inputs_are_left_to_the_last_bit(panel: Any, act: Any) -> None:
+    inputs = [add_volume("low"), add_volume("other", (2, 9, 8))]
+    select(panel, inputs[0])
+    before = [digest(volume) for volume in inputs]
+    act(panel)
+    assert [digest(volume) for volume in inputs] == before
+
+
+def test_the_frames_of_a_cine_are_left_to_the_last_bit(panel: Any) -> None:
+    shown = add_cine("cine", 3)
+    sequence = cine.browser_of(shown).GetSequenceNode(shown)
+    select(panel, shown)
+    frames = lambda: [digest(sequence.GetNthDataNode(number)) for number in range(3)]  # noqa: E731
+    before = frames(), digest(shown)
+    choose_many(panel, "all 3 frames")
+    panel.many.runButton.click()
+    wait_for(lambda: not panel.many.busy and not panel.logic.busy)
+    assert "3 of 3 frames" in panel.many.text.text and (frames(), digest(shown)) == before
 
 
 def test_two_scenes_in_a_row(panel: Any, scene: Any) -> None:

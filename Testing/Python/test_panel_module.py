@@ -127,14 +127,16 @@ def test_module_reloaded_in_mid_run(module: Any, scene: Any, monkeypatch: pytest
     before = slicer.modules.MRDiffusionWidget.panel
     before.ui.applyButton.click()
     wait_for(lambda: before.logic.state == State.RUNNING)
-    process = before.logic.worker._process.processId()
+    process, folder = before.logic.worker._process.processId(), before.logic._folder.path
+    voxels = slicer.util.arrayFromVolume(low).copy()
     slicer.util.reloadScriptedModule("MRDiffusion")
     try:
-        assert not Path(f"/proc/{process}").exists()
+        assert not Path(f"/proc/{process}").exists() and not folder.exists()
         after = slicer.modules.MRDiffusionWidget.panel
         assert after is not before and after.parameters.inputVolume is low
         after.parameters.steps = 1
         assert run(after) is not None
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(low), voxels)
     finally:
         slicer.app.moduleManager().unload("MRDiffusion")
         module._widget = None

@@ -33,6 +33,7 @@ def listed(panel: Any) -> list[tuple[str, str]]:
 def press(panel: Any, name: str) -> None:
     assert panel.results.buttons[name].enabled
     panel.results.buttons[name].click()
+    wait_for(lambda: not panel.results.busy)
 
 
 @pytest.fixture
@@ -252,7 +253,12 @@ def test_export_to_dicom(panel: Any, result: Any, tmp_path: Path, monkeypatch) -
     assert "does not say what made it" in panel.results.text.text
     with_pack(result)
     press(panel, "dicom")
-    press(panel, "dicom")  # again, into another folder
+    panel.results.buttons["dicom"].click()  # again, into another folder
+    assert "Writing DICOM images to" in panel.results.text.text
+    panel.results.buttons["again"].click()
+    assert "still being exported" in panel.results.text.text
+    wait_for(lambda: not panel.results.busy)
+    assert "3 DICOM images are in" in panel.results.text.text
     files = sorted((tmp_path / "SYNTHETIC_SR_of_brain").iterdir())
     assert len(files) == 3 and len(list((tmp_path / "SYNTHETIC_SR_of_brain-2").iterdir())) == 3
     made = pydicom.dcmread(files[1])
@@ -265,7 +271,7 @@ def test_export_to_dicom(panel: Any, result: Any, tmp_path: Path, monkeypatch) -
     made.save_as(tmp_path / "source.dcm")
     nodes.input_of(result).SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     monkeypatch.setattr(slicer, "dicomDatabase", Database({"1.2.3": str(tmp_path / "source.dcm")}), raising=False)
-    (exported, *_others) = results.export_dicom(result, tmp_path / "third")
+    (exported, *_others) = results.export_dicom(result, tmp_path / "third")()
     assert pydicom.dcmread(exported).PatientID == "P-17"
     moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     result.SetAndObserveTransformNodeID(moved.GetID())

@@ -242,7 +242,9 @@ def test_killed_worker_costs_one_message(panel: Any, scene: Any) -> None:
     start_slow(panel)
     os.kill(worker_process(panel), signal.SIGKILL)
     wait_for(lambda: not panel.logic.busy)
-    assert panel.logic.state == State.FAILED and "ended unexpectedly" in panel.ui.stateText.text
+    assert panel.logic.state == State.FAILED
+    told = panel.ui.stateText.text
+    assert "killed by the system, most often because the memory is full. Close other programs" in told
     assert volumes(scene) == ["low"] and panel.ui.applyButton.enabled
     assert can_run_again(panel)
 
@@ -250,11 +252,34 @@ def test_killed_worker_costs_one_message(panel: Any, scene: Any) -> None:
 def test_crash_shows_the_last_words(panel: Any) -> None:
     select(panel, add_volume(), "crash")
     assert run(panel) is None
-    assert panel.logic.state == State.FAILED
+    assert panel.logic.state == State.FAILED and "ended unexpectedly (code 3)" in panel.ui.stateText.text
     panel.widget.show()
     assert panel.ui.detailsSection.visible and "last words" in panel.ui.detailsText.plainText
     assert can_run_again(panel)
     assert panel.ui.detailsText.plainText == "" and not panel.ui.detailsSection.visible
+
+
+def test_a_worker_that_memory_kills_in_mid_run_is_told_as_such(panel: Any) -> None:
+    select(panel, add_volume(), "killed")
+    assert run(panel) is None
+    assert "most often because the memory is full" in panel.ui.stateText.text
+    assert can_run_again(panel)
+
+
+def test_every_change_for_lack_of_memory_is_told_when_it_happens(panel: Any) -> None:
+    select(panel, add_volume(), "large")
+    panel.ui.applyButton.click()
+    wait_for(lambda: "step 1 of 4" in panel.ui.stateText.text)
+    lines = panel.ui.stateText.text.splitlines()
+    assert [line.partition(": computed ")[2] for line in lines[1:]] == ["16 at a time.", "on the CPU instead."]
+    wait_for(lambda: not panel.logic.busy)
+
+
+def test_the_text_after_a_run_says_where_it_was_computed(panel: Any, scene: Any) -> None:
+    select(panel, add_volume())
+    run(panel)
+    first = panel.ui.stateText.text.splitlines()[0]
+    assert first.startswith("Done in ") and " s on CPU: SYNTHETIC SR of low" in first
 
 
 def test_worker_that_dies_at_rest_is_started_again(panel: Any) -> None:
@@ -335,7 +360,7 @@ def test_main_thread_is_never_blocked(panel: Any) -> None:
     select(panel, add_volume(size=(20, 16, 16), spacing=1.0))
     panel.parameters.rows = panel.parameters.columns = 16
     run(panel)  # Python's imports and Qt's first drawing are not the run's
-    assert longest_block(panel) < 0.05
+    assert longest_block(panel.ui.applyButton.click, lambda: not panel.logic.busy) < 0.05
 
 
 def test_kill_reaches_what_a_launcher_has_started(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_each_task_offers_its_own_models(panel: Any) -> None:
     select_roles(panel, "brain")
     assert panel.ui.packList.currentText == "Test pack brain" and panel.ui.packList.count == 3
     panel.taskButtons["superresolution"].click()
-    assert panel.ui.packList.currentText == "Test pack quick" and panel.ui.packList.count == 5
+    assert panel.ui.packList.currentText == "Test pack quick" and panel.ui.packList.count == 7
     assert (panel.parameters.pack, panel.parameters.synthesisPack) == ("quick", "brain")
 
 

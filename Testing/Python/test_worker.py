@@ -182,6 +182,42 @@ def test_runs_wait_in_order_and_one_can_be_taken_out(start: Start, output: Path)
     assert ends == [("cancelled", "3"), ("result", "1"), ("result", "2"), ("result", "4")]
 
 
+def test_what_is_changed_for_lack_of_memory_is_told_before_the_end(start: Start, output: Path) -> None:
+    worker = start()
+    seen: list[dict[str, Any]] = []
+    worker.run(dataclasses.replace(fake("quick"), batch=2), output, seen.append)
+    assert [message["message"] for message in seen if message["type"] == "note"] == [
+        "Memory was short: computed 2 at a time."
+    ]
+
+
+def test_getting_warm_gives_way_to_whatever_comes(start: Start, output: Path) -> None:
+    worker = start()
+    worker.send({"type": "warm", "id": "w1", "pack": "quick", "device": "cpu"})
+    assert until(worker, "warmed")["measurements"] == [{"runs": 1, "device": "cpu", "folder": True}]
+    worker.send({"type": "warm", "id": "w2", "pack": "slow"})
+    time.sleep(0.2)
+    begun = time.monotonic()
+    worker.send({"type": "warm", "id": "w3", "pack": "slow"})  # another pack was chosen
+    run_id = worker.submit(fake("quick"), output)
+    seen: list[dict[str, Any]] = []
+    assert worker.wait(run_id, seen.append)["volumes"]
+    assert time.monotonic() - begun < 10  # each would have taken 20 s
+    assert sorted(message["id"] for message in seen if message["type"] == "cancelled") == ["w2", "w3"]
+    worker.send({"type": "warm", "id": "w4", "pack": "fails:input"})
+    assert until(worker, "error")["id"] == "w4"
+    assert worker.run(fake("quick"), output)["volumes"]
+
+
+def test_a_run_does_not_give_way_to_getting_warm(start: Start, output: Path) -> None:
+    worker = start()
+    run_id = worker.submit(fake("slow:0.3"), output)
+    until(worker, "progress")
+    worker.send({"type": "warm", "id": "w", "pack": "quick"})
+    assert worker.wait(run_id)["volumes"]
+    assert until(worker, "warmed")["id"] == "w"
+
+
 def test_an_id_in_use_is_refused_without_harm_to_its_run(start: Start, output: Path) -> None:
     worker = start()
     worker.wait_ready()
@@ -206,6 +242,8 @@ BAD_LINES: list[tuple[bytes, str | None, str, str]] = [
     (b'{"type": "dance", "id": "1"}', None, "input", "dance"),
     (b'{"type": "cancel"}', None, "input", "id"),
     (b'{"type": "run", "id": "../x"}', None, "input", "id"),
+    (b'{"type": "warm", "id": "x"}', "x", "input", "pack of warm x"),
+    (b'{"type": "warm", "id": "x", "pack": "p", "device": "tpu"}', "x", "setting", "device"),
     (b'{"type": "run", "id": "x", "request": {}}', "x", "input", "output"),
     (b'{"type": "run", "id": "x", "output": "/", "request": []}', "x", "setting", "request"),
     (b'{"type": "run", "id": "x", "output": "/", "request": {}, "previews": 1}', "x", "input", "previews"),
@@ -469,7 +507,7 @@ def test_a_rehearsal_needs_no_torch_and_says_that_it_is_one(tmp_path: Path) -> N
         "settings = SuperResolutionSettings(matrix=(16, 18), steps=2, samples=2)\n"
         "inputs, told = {'low_resolution': sys.argv[1]}, []\n"
         "request = Request('superresolution', 'p', inputs, settings, slices=(1, 2))\n"
-        "result = Rehearsal().run(request, told.append, None)\n"
+        "result = Rehearsal().run(request, told.append, None, print)\n"
         "made = result.volumes['result']\n"
         "wanted = oblique.part((1, 2)).refined((16, 18))\n"
         "assert len(told) == 4 and made.array.shape == (2, 16, 18)\n"
@@ -538,6 +576,45 @@ def test_a_real_run_gives_volumes_on_the_refined_grid(
     np.testing.assert_allclose(result.array, here.volumes["result"].array, atol=1e-3)
     again = worker.run(Request.from_json(message["provenance"]["request"]), output)
     np.testing.assert_array_equal(read_volume(again["volumes"]["result"]).array, result.array)
+
+
+@pytest.mark.parametrize("pack", ["tiny_pack", "tiny_synthesis_pack", "tiny_degrader_pack", "tiny_enhancer_pack"])
+def test_a_real_pack_is_tried_before_the_first_run(
+    real: tuple[WorkerClient, Path], pack: str, request: pytest.FixtureRequest
+) -> None:
+    worker, temporary = real
+    worker.send({"type": "warm", "id": "w", "pack": str(request.getfixturevalue(pack)), "device": "cpu"})
+    timed, full = until(worker, "warmed")["measurements"]
+    assert timed["seconds"] > 0 and "seconds" not in full and timed["work"] > 0
+    assert timed["batch"] == 4 and full["at_once"] == 4 * timed["at_once"] and timed["computed_on"] == "CPU"
+    assert 50 < timed["peak_memory_mb"] < 20000
+    assert not list(temporary.rglob("*.nrrd"))
+
+
+def test_a_pack_that_cannot_be_tried_is_an_error(real: tuple[WorkerClient, Path]) -> None:
+    worker, _ = real
+    for pack, words in (("nonesuch", "nonesuch"), ("brain-t1-128-regression", "cannot be run on its own")):
+        worker.send({"type": "warm", "id": "w", "pack": pack})
+        message = until(worker, "error")
+        assert message["kind"] == "pack" and words in message["message"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets earlier peaks")
+def test_the_peak_of_memory_is_that_of_the_run(tmp_path: Path) -> None:
+    code = """
+import numpy
+from MRDiffusionLib.worker.peak import PeakMemory
+first = PeakMemory()
+large = numpy.ones(40_000_000)
+del large
+large_mb = first.mb("cpu")
+second = PeakMemory()
+small = numpy.ones(5_000_000)
+print(large_mb - second.mb("cpu"))
+"""
+    environment = protocol.worker_environment()
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert 200 < float(done.stdout) < 400  # 320 MB less 40 MB
 
 
 def test_a_real_run_is_cancelled_within_a_step(

@@ -13,7 +13,7 @@ from MRDiffusionLib.worker.check import as_text
 
 from ..signals import Signal
 from ..text import _
-from ..worker import as_bytes, kill_tree, process_environment, python_executable
+from ..worker import KILLED_MS, as_bytes, kill_tree, process_environment, python_executable
 from . import remembered
 
 LIMIT_MS = 180000
@@ -86,7 +86,7 @@ class Check:
             process.finished.disconnect(self._on_finished)
             process.errorOccurred.disconnect(self._on_error)
             kill_tree(process.processId())
-            process.waitForFinished(10000)
+            process.waitForFinished(KILLED_MS)
 
     def _on_error(self, error: Any) -> None:
         if error == qt.QProcess.FailedToStart:  # no `finished` follows
