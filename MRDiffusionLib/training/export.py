@@ -118,17 +118,22 @@ def medians(config: PairedConfig) -> dict[str, list[float]]:
 
 
 def quality_medians(config: QualityConfig) -> list[float]:
-    """As `medians`, of what a degrader or an enhancer is given: over the training subjects, of all kinds and levels."""
+    """As `medians`, of what a degrader or an enhancer is given: over the training subjects, of all kinds and levels.
+
+    An enhancer's are over single images: noise in air counts, and every image has another level.
+    """
     pairs = read_pairs(config.data).of(config.train_subjects, config.kinds)
-    given = pairs.low if config.task == "enhancer" else pairs.high
-    return _limits(np.minimum(given[pairs.subject == subject] / UNIT, 1) for subject in np.unique(pairs.subject))
+    if config.task == "enhancer":
+        return _limits((np.minimum(image / UNIT, 1) for image in pairs.low), unusual=0.05)
+    return _limits(np.minimum(pairs.high[pairs.subject == each] / UNIT, 1) for each in np.unique(pairs.subject))
 
 
-def _limits(levels: Iterable[NDArray[np.float64]]) -> list[float]:
-    """Lowest and highest median of what volumes show, 20 % further apart."""
+def _limits(levels: Iterable[NDArray[np.float64]], unusual: float = 0.0) -> list[float]:
+    """Lowest and highest median of what volumes show, 20 % further apart, without an unusual share at either end."""
     middles = [float(np.median(level[level > SHOWN])) for level in levels]
-    margin = 0.1 * (max(middles) - min(middles))
-    return [round(max(0.0, min(middles) - margin), 3), round(min(1.0, max(middles) + margin), 3)]
+    low, high = np.quantile(middles, (unusual, 1 - unusual))
+    margin = 0.1 * (high - low)
+    return [round(max(0.0, float(low - margin)), 3), round(min(1.0, float(high + margin)), 3)]
 
 
 def _checkpoint(path: str | Path) -> dict[str, Any]:

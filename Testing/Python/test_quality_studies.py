@@ -62,14 +62,20 @@ def test_an_acquisition_compared_with_itself_has_no_fault(study, slices):
     real = [degrader.acquired(clean, "noise", 0.5, 53, seed) for seed in (0, 1)]
     scores = degrader.compare(clean, real * 2, real)
     assert scores.ssim == pytest.approx(scores.acquired_ssim)
-    assert scores.deviation == scores.acquired_deviation == 1.0 and degrader.largest([scores.spectrum]) == 0.0
+    assert scores.deviation == scores.acquired_deviation == 1.0 and degrader.largest([scores], "spectrum") == 0.0
     assert scores.shift < 0.1 and abs(scores.seeds) < 0.1
     twice = [clean + 2 * (image - clean) for image in real]
     assert degrader.compare(clean, real * 2, twice).deviation == pytest.approx(2.0, rel=1e-4)
-    tenfold = degrader.compare(clean, real * 2, [10 * image for image in real]).spectrum
-    assert degrader.largest([tenfold]) == pytest.approx(20.0)
+    tenfold = degrader.compare(clean, real * 2, [10 * image for image in real])
+    assert degrader.largest([tenfold], "spectrum") == pytest.approx(20.0)
     others = [degrader.acquired(clean, "noise", 0.5, 53, seed) for seed in range(6)]
-    assert 0 < degrader.largest([degrader.compare(clean, others, real).acquired_spectrum]) < 3
+    several = degrader.compare(clean, others, real)
+    assert 0 < degrader.largest([several], "acquired_spectrum") < 3
+    sharp = [degrader.acquired(clean, "blur", 0.9, 53, seed) for seed in range(4)]
+    noisy = degrader.compare(clean, sharp, [image + 1e-3 * real[0] for image in sharp[:2]])
+    assert not all(noisy.visible) and degrader.largest([noisy], "spectrum") < degrader.largest(
+        [noisy], "spectrum", True
+    )
 
 
 @pytest.mark.parametrize(("extra", "count"), [((), 32), (("--extra", "0.25"), 36)])

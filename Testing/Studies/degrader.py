@@ -46,7 +46,7 @@ ACQUISITIONS = 10
 AIR = 0.05
 """Share of white below which a voxel of the clean image is air."""
 FLOOR = 1e-4
-"""Rings of k-space with less power than this share of the whole image's mean power say nothing in dB."""
+"""Share of the mean power of all rings of k-space; a ring with less is next to nothing in the image."""
 
 SPECTRA = ("spectrum", "acquired_spectrum")
 Floats = NDArray[np.float32]
@@ -61,7 +61,8 @@ class Scores:
         deviation, acquired_deviation: standard deviation of what was added within the head, the degrader's and an
             acquisition's, over that of many acquisitions.
         spectrum, acquired_spectrum: power over that of many acquisitions, dB by ring up to 0.5 cycles a pixel, of the
-            degrader and of as many other acquisitions; NaN where there is next to no power.
+            degrader and of as many other acquisitions.
+        visible: whether a ring of many acquisitions has more than next to no power.
         shift: length of the shift against the clean image, pixels.
         seeds, acquired_seeds: correlation of what two seeds add within the head.
     """
@@ -72,6 +73,7 @@ class Scores:
     acquired_deviation: float
     spectrum: tuple[float, ...]
     acquired_spectrum: tuple[float, ...]
+    visible: tuple[bool, ...]
     shift: float
     seeds: float
     acquired_seeds: float
@@ -122,6 +124,7 @@ def compare(clean: Floats, acquisitions: list[Floats], synthetic: list[Floats]) 
         acquired_deviation=deviation(real) / deviation(many),
         spectrum=decibels(np.concatenate(synthetic), np.concatenate(many)),
         acquired_spectrum=decibels(np.concatenate(real), np.concatenate(many)),
+        visible=visible(np.concatenate(many)),
         shift=float(np.mean([np.hypot(*shift) for shift in shifts])),
         seeds=likeness(synthetic),
         acquired_seeds=likeness(real),
@@ -129,16 +132,27 @@ def compare(clean: Floats, acquisitions: list[Floats], synthetic: list[Floats]) 
 
 
 def decibels(images: Floats, reference: Floats) -> tuple[float, ...]:
-    """Of the power of images over the reference's, by ring; NaN where that has next to none."""
+    """Of the power of images over the reference's, by ring."""
     one, other = radial_power_spectrum(images), radial_power_spectrum(reference)
-    ratio = 10 * np.log10(one.power / np.maximum(other.power, 1e-30))
-    ratio[other.power < FLOOR * other.power.mean()] = np.nan
+    ratio = 10 * np.log10(np.maximum(one.power, 1e-30) / np.maximum(other.power, 1e-30))
     return tuple(round(float(value), 3) for value in ratio[other.frequency <= 0.5])
 
 
-def largest(spectra: list[tuple[float, ...]]) -> float:
-    """The largest difference of a ring, after the mean over subjects; rings that not all have are left out."""
-    return float(np.nanmax(np.abs(np.mean(spectra, axis=0))))
+def visible(images: Floats) -> tuple[bool, ...]:
+    """By ring, whether it has more than next to no power."""
+    spectrum = radial_power_spectrum(images)
+    return tuple((spectrum.power > FLOOR * spectrum.power.mean())[spectrum.frequency <= 0.5].tolist())
+
+
+def largest(subjects: list[Scores], name: str, everywhere: bool = False) -> float:
+    """The largest difference of a ring, after the mean over subjects; of those alone that all have power in, or of all.
+
+    Args:
+        name: `spectrum` or `acquired_spectrum`.
+    """
+    difference = np.abs(np.mean([getattr(each, name) for each in subjects], axis=0))
+    shown = np.all([each.visible for each in subjects], axis=0) | everywhere
+    return float(difference[shown].max())
 
 
 def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
@@ -155,6 +169,8 @@ def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
         "acquired",
         "spectrum, largest difference (dB)",
         "of two acquisitions",
+        "in any ring (dB)",
+        "of two acquisitions",
     ]
     lines = [f"## {kind}", "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     names = ("ssim", "acquired_ssim", "deviation", "acquired_deviation", "shift", "seeds", "acquired_seeds")
@@ -162,7 +178,7 @@ def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
         means = {name: np.array([getattr(each, name) for each in subjects]) for name in names}
         what = f"{snr_ratio(level):.2f}" if kind == "noise" else f"{acceleration(level):.2f}"
         cells = [f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" for values in means.values()]
-        cells += [f"{largest([getattr(each, name) for each in subjects]):.2f}" for name in SPECTRA]
+        cells += [f"{largest(subjects, name, all_):.2f}" for all_ in (False, True) for name in SPECTRA]
         lines.append(f"| {level:g} | {what} | {' | '.join(cells)} |")
     return [*lines, ""]
 
