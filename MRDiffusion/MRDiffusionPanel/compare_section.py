@@ -13,10 +13,15 @@ import slicer.util
 from MRDiffusionLib.errors import UserError
 
 from . import charts, comparison, views
+from .arrangement import Arrangement
 from .form import Form, drop_down, selector
+from .swipe import Swipe
 from .text import _
 
 FLICKER_MS = 500
+LOOKS = ("beside", "flicker", "swipe")
+"""Ways to look from one image to the other; one at a time."""
+EDGE_STEPS = 100
 
 
 class CompareSection:
@@ -33,12 +38,17 @@ class CompareSection:
         self._segments: list[tuple[Any, str] | None] = []
         self._rows: list[comparison.Row] = []
         self._slots: list[Any] = []
-        self._told = ""
+        self._told, self._looking = "", ""
+        self._seen: tuple[Any, Any] = (None, None)
+        """Result and reference that are looked at."""
+        self._before: Any = None
+        self._swipe = Swipe(self._show_edge, self._end_look)
         self._build(box)
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_MS)
         self._timer.timeout.connect(self._flick)
         compare.changed.connect(self.refresh)
+        self._show_edge()
         self.refresh()
 
     def _build(self, box: Any) -> None:
@@ -59,10 +69,25 @@ class CompareSection:
             box,
             ("compare", _("Compare"), _("Compute figures of image quality"), self._on_compare),
             ("difference", _("Difference"), _("Show the result less the reference, in colours"), self._on_difference),
-            ("beside", _("Side by side"), _("Show both in two views that move together"), self._on_beside),
-            ("flicker", _("Flicker"), _("Show them in turn, in the same place; press again to stop"), self._on_flicker),
         )
-        self.buttons["flicker"].checkable = True
+        self._row_of_buttons(
+            box,
+            ("beside", _("Side by side"), _("Both in two views that move together; press again to end"), self._look),
+            ("flicker", _("Flicker"), _("One after the other in the same place; press again to end"), self._look),
+            (
+                "swipe",
+                _("Swipe"),
+                _("The result left of an edge that you drag, the reference right of it; press again to end"),
+                self._look,
+            ),
+        )
+        for name in LOOKS:
+            self.buttons[name].checkable = True
+        self.edge = qt.QSlider(qt.Qt.Horizontal)
+        self.edge.maximum = EDGE_STEPS
+        self.edge.toolTip = _("Move the edge; it can be dragged in the views, too")
+        self.edge.valueChanged.connect(self._on_edge)
+        box.layout().addWidget(self.edge)
         self._row_of_buttons(
             box,
             ("bland_altman", _("Bland-Altman"), _("Plot the difference of voxels over their mean"), self._on_plot),
@@ -104,7 +129,7 @@ class CompareSection:
 
     def remove(self) -> None:
         """Let go of scene and comparison."""
-        self._timer.stop()
+        self._end_look()
         self._compare.changed.disconnect(self.refresh)
         self.reference.setMRMLScene(None)
         self._segments = []
@@ -126,9 +151,8 @@ class CompareSection:
         for name, button in self.buttons.items():
             button.enabled = bool(self._rows) if name in ("copy", "csv") else both
         self.buttons["compare"].enabled = both and not self._compare.busy
-        if not both:
-            self.buttons["flicker"].checked = False
-            self._timer.stop()
+        if self._looking and (not both or self._seen != (result, reference)):
+            self._end_look()
         notes = self._compare.figures.get("notes", []) if self._compare.figures else []
         self.text.text = "\n".join(filter(None, [problem, self._told or self._compare.message, *notes]))
 
@@ -171,25 +195,54 @@ class CompareSection:
         difference = comparison.add_difference(self._result(), self._reference(), self.matched.checked)
         views.show_result(self._reference(), difference)
 
-    def _on_beside(self, _name: str) -> None:
-        views.show_beside(self._result(), self._reference())
-
-    def _on_flicker(self, _name: str) -> None:
-        if self.buttons["flicker"].checked:
-            views.show_result(self._reference(), self._result())
+    def _look(self, name: str) -> None:
+        """One of the ways to look from one image to the other begins, which ends the one before; or it ends."""
+        wanted = self.buttons[name].checked
+        self._end_look()
+        if not wanted:
+            return
+        result, reference = self._seen = (self._result(), self._reference())
+        self._looking, self.buttons[name].checked = name, True
+        if name == "beside":
+            self._before = Arrangement()
+            views.show_beside(result, reference)
+        elif name == "flicker":
+            views.show_result(reference, result)
             self._timer.start()
         else:
+            self._swipe.start(result, reference)
+            self._show_edge()
+
+    def _end_look(self) -> None:
+        looking, self._looking = self._looking, ""
+        if looking == "beside":
+            self._before.restore(views.BESIDE)
+        elif looking == "flicker":
             self._timer.stop()
-            views.fade(self._reference(), 0.0)
+            views.fade(self._seen[1], 0.0)
+        elif looking == "swipe":
+            self._swipe.stop()
+        self._seen = (None, None)
+        for name in LOOKS:
+            self.buttons[name].checked = False
+        self._show_edge()
 
     def _flick(self) -> None:
         """The reference in front of the result appears, or goes."""
-        shown = views.opacity_of(self._reference())
+        shown = views.opacity_of(self._seen[1])
         if shown is None:  # somebody shows something else
-            self._timer.stop()
-            self.buttons["flicker"].checked = False
+            self._end_look()
         else:
-            views.fade(self._reference(), 0.0 if shown > 0 else 1.0)
+            views.fade(self._seen[1], 0.0 if shown > 0 else 1.0)
+
+    def _show_edge(self) -> None:
+        self.edge.visible = self._swipe.active
+        self.edge.blockSignals(True)
+        self.edge.value = round(self._swipe.fraction * EDGE_STEPS)
+        self.edge.blockSignals(False)
+
+    def _on_edge(self, value: int) -> None:
+        self._swipe.move(value / EDGE_STEPS)
 
     def _on_plot(self, name: str) -> str:
         chart = getattr(charts, name)(self._result(), self._reference(), self.matched.checked)

@@ -37,10 +37,13 @@ class InTurn:
 
     Args:
         logic: does the runs, also others in between; cancelling a run of the series ends the series.
+
+    Attributes:
+        took: the results that the last run of a series gave, as the logic has handed them out.
     """
 
     def __init__(self, logic: Logic) -> None:
-        self._logic = logic
+        self._logic, self.took = logic, dict[str, Any]()
         self._series: Series | None = None
         self._next = 0
         self._running = self._due = self._looping = False
@@ -107,7 +110,7 @@ class InTurn:
 
     def _on_finished(self, results: dict[str, Any]) -> None:
         if self._series is not None and self._running and "result" in results:
-            self._running = False
+            self._running, self.took = False, results
             self._series.take(results)
 
     def _on_logic(self) -> None:

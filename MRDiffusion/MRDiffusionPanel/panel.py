@@ -275,9 +275,11 @@ class Panel(VTKObservationMixin):
     def _show_results(self, made: dict[str, Any]) -> None:
         result = made.get("result")
         if result is not None and result.GetScene() is not None:
-            views.show_result(nodes.input_of(result), result)
             self.results.refresh()
-            self.results.choose(result)
+            if self.turn.took is made:
+                return  # the views stay with the person
+            self.results.choose(result)  # which ends a comparison of another result in the views
+            views.show_result(nodes.input_of(result), result)
 
     # What the person sees
 

@@ -15,6 +15,7 @@ from . import grids
 from .nodes import WORD, is_synthetic
 
 COLOUR = (1.0, 0.75, 0.0)
+BESIDE = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
@@ -59,7 +60,7 @@ def show_beside(result: Any, reference: Any) -> None:
     turn_to(plane, result)
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(plane.mrmlSliceNode().GetSliceToRAS())
-    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+    manager.setLayout(BESIDE)
     names = [name for name in ("Red", "Yellow") if name in manager.sliceViewNames()]
     for name, volume in zip(names, (result, reference)):
         widget = manager.sliceWidget(name)

@@ -11,6 +11,7 @@ import qt
 import slicer
 import slicer.util
 from MRDiffusionPanel import charts, comparison, grids, nodes, views
+from MRDiffusionPanel.swipe import Swipe
 from panel_support import add_volume, run, select, wait_for
 from scipy.spatial.transform import Rotation
 from test_panel_run import oblique, set_affine
@@ -241,17 +242,160 @@ def test_both_are_shown_in_turn(panel: Any, result: Any, reference: Any) -> None
     assert not panel.compare._timer.active
 
 
-def test_both_are_shown_side_by_side(panel: Any, result: Any, reference: Any, monkeypatch) -> None:
+def state_of_views() -> list[Any]:
+    """What the slice views show, and how they lie."""
+    manager = slicer.app.layoutManager()
+    found = [manager.layout]
+    for name in manager.sliceViewNames():
+        composite, node = manager.sliceWidget(name).mrmlSliceCompositeNode(), manager.sliceWidget(name).mrmlSliceNode()
+        plane = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()).round(4).tolist()
+        place = np.round([*node.GetFieldOfView()[:2], *node.GetXYZOrigin()], 4).tolist()
+        found.append((views.Layers.of(composite), composite.GetLinkedControl(), plane, place))
+    return found
+
+
+def test_both_are_shown_side_by_side(panel: Any, result: Any, reference: Any) -> None:
     slicer.app.make_views()
-    manager, layouts = slicer.app.layoutManager(), []
-    monkeypatch.setattr(type(manager), "setLayout", lambda _self, layout: layouts.append(layout), raising=False)
+    manager = slicer.app.layoutManager()
+    views.show_input(add_volume("something else"))
+    manager.sliceWidget("Yellow").mrmlSliceCompositeNode().SetLinkedControl(True)
+    manager.sliceWidget("Red").mrmlSliceNode().SetFieldOfView(30.0, 30.0, 1.0)
+    manager.sliceWidget("Red").mrmlSliceNode().SetXYZOrigin(3.0, 2.0, 0.0)
+    before = state_of_views()
     panel.compare.reference.setCurrentNode(reference)
     panel.compare.buttons["beside"].click()
-    assert layouts == [slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView]
+    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
     red, yellow = (manager.sliceWidget(name) for name in ("Red", "Yellow"))
     assert red.mrmlSliceCompositeNode().GetBackgroundVolumeID() == result.GetID()
     assert yellow.mrmlSliceCompositeNode().GetBackgroundVolumeID() == reference.GetID()
     planes = [slicer.util.arrayFromVTKMatrix(each.mrmlSliceNode().GetSliceToRAS())[:3, 2] for each in (red, yellow)]
     assert abs(planes[0] @ planes[1]) > 0.999
-    for widget in (red, yellow):
-        widget.mrmlSliceCompositeNode().SetLinkedControl(False)
+    assert all(each.mrmlSliceCompositeNode().GetLinkedControl() for each in (red, yellow))
+    panel.compare.buttons["beside"].click()
+    assert state_of_views() == before and not panel.compare.buttons["beside"].checked
+    # A layout that the person has chosen meanwhile stays; the views no longer hang together.
+    panel.compare.buttons["beside"].click()
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    panel.compare.buttons["beside"].click()
+    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+    assert not red.mrmlSliceCompositeNode().GetLinkedControl()
+
+
+def flat(name: str, value: float, size: tuple[int, int, int], affine: np.ndarray) -> Any:
+    """A volume of one grey level, drawn as that."""
+    node = add_volume(name, size)
+    slicer.util.updateVolumeFromArray(node, np.full(size, value, np.float32))
+    set_affine(node, affine)
+    node.GetDisplayNode().AutoWindowLevelOff()
+    node.GetDisplayNode().SetWindowLevel(255.0, 127.5)
+    return node
+
+
+def colours_of(pixels: np.ndarray) -> set[int]:
+    """Grey levels of the two volumes and of nothing in a part of a view."""
+    return {int(value) for value in np.unique(pixels[..., 0])} & {0, 100, 200}
+
+
+@pytest.fixture
+def pair(scene: Any) -> tuple[Any, Any]:
+    """An oblique volume of grey level 100, and a smaller one of 200 inside of it whose axes are those of the body."""
+    slicer.app.make_views()
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", [12, -8, 25], degrees=True).as_matrix() * (1.0, 1.5, 2.0)
+    turned[:3, 3] = -turned[:3, :3] @ (50, 40, 30)
+    small = np.eye(4)
+    small[:3, 3] = (-20, -15, -25)
+    return flat("large", 100, (60, 80, 100), turned), flat("small", 200, (50, 30, 40), small)
+
+
+@pytest.mark.parametrize("oblique_view", [False, True])
+def test_an_edge_divides_every_view_whatever_the_fields_of_view(pair: tuple[Any, Any], oblique_view: bool) -> None:
+    large, small = pair
+    views.show_input(large)
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    if oblique_view:
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.from_euler("xyz", [30, 40, 10], degrees=True).as_matrix()
+        widget.mrmlSliceNode().GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(turn))
+        widget.mrmlSliceNode().UpdateMatrices()
+    before, plain = state_of_views(), widget.pixels()
+    swipe = Swipe(lambda: None, lambda: None)
+    swipe.start(large, small)
+    for fraction in (0.5, 0.4, 0.6):
+        swipe.move(fraction)
+        for name in ("Red", "Yellow", "Green"):
+            drawn = slicer.app.layoutManager().sliceWidget(name).pixels()[:270]  # below the names
+            edge = round(fraction * drawn.shape[1])
+            # Right of the edge nothing of the large one is seen, though it is there where the small one is not.
+            assert colours_of(drawn[60:, : edge - 2]) == {0, 100}, name
+            assert colours_of(drawn[60:, edge + 2 :]) == {0, 200}, name
+            assert drawn[:, edge - 1 : edge + 2, 0].max(1).min() > 60  # a line from top to bottom
+    swipe.stop()
+    assert state_of_views() == before
+    np.testing.assert_array_equal(widget.pixels(), plain)
+
+
+def test_the_edge_is_dragged_and_leaves_no_trace(panel: Any, result: Any, reference: Any) -> None:
+    slicer.app.make_views()
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    views.show_input(nodes.input_of(result))
+    before = state_of_views()
+    interactor, renderer = widget.renderWindow().GetInteractor(), widget._renderer
+    props, other = renderer.GetViewProps().GetNumberOfItems(), []
+    tag = interactor.AddObserver("MouseMoveEvent", lambda *_: other.append(1))
+    panel.compare.reference.setCurrentNode(reference)
+    assert panel.compare.edge.isHidden()
+    panel.compare.buttons["swipe"].click()
+    assert panel.compare.edge.value == 50 and not panel.compare.edge.isHidden()
+
+    def mouse(event: str, x: int) -> None:
+        interactor.SetEventInformation(x, 100)
+        interactor.InvokeEvent(event)
+
+    mouse("LeftButtonPressEvent", 20)  # far from the edge: the view's own
+    mouse("MouseMoveEvent", 40)
+    mouse("LeftButtonReleaseEvent", 40)
+    assert panel.compare.edge.value == 50 and len(other) == 1
+    mouse("LeftButtonPressEvent", 155)
+    mouse("MouseMoveEvent", 80)
+    mouse("LeftButtonReleaseEvent", 80)
+    mouse("MouseMoveEvent", 200)
+    assert panel.compare.edge.value == 25 and len(other) == 2
+    panel.compare.edge.value = 75
+    assert panel.compare._swipe.fraction == 0.75
+    panel.compare.buttons["swipe"].click()
+    assert state_of_views() == before and renderer.GetViewProps().GetNumberOfItems() == props
+    assert panel.compare._swipe.Observations == [] and panel.compare.edge.isHidden()
+    layers = widget.sliceLogic().GetForegroundLayer(), widget.sliceLogic().GetBackgroundLayer()
+    assert all(layer.GetReslice().GetInputConnection(1, 0) is None for layer in layers)
+    mouse("LeftButtonPressEvent", 160)
+    mouse("MouseMoveEvent", 20)
+    assert panel.compare._swipe.fraction == 0.75 and len(other) == 3
+    interactor.RemoveObserver(tag)
+
+
+@pytest.mark.parametrize("how", ["other volume", "deleted", "other reference", "closed", "another look", "new result"])
+def test_the_edge_goes_when_something_else_is_shown(panel: Any, result: Any, reference: Any, how: str) -> None:
+    slicer.app.make_views()
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.buttons["swipe"].click()
+    other = add_volume("other")
+    if how == "other volume":
+        views.show_input(other)
+    elif how == "deleted":
+        slicer.mrmlScene.RemoveNode(reference)
+    elif how == "other reference":
+        panel.compare.reference.setCurrentNode(other)
+    elif how == "closed":
+        slicer.mrmlScene.Clear()
+    elif how == "another look":
+        panel.compare.buttons["flicker"].click()
+    else:
+        made = run(panel)
+    assert not panel.compare._swipe.active and not panel.compare.buttons["swipe"].checked
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    assert widget.sliceLogic().GetForegroundLayer().GetReslice().GetInputConnection(1, 0) is None
+    if how == "other volume":
+        assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == other.GetID()
+    if how == "new result":
+        assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == made.GetID()

@@ -187,6 +187,23 @@ def test_ticked_volumes_are_run_one_after_the_other(panel: Any) -> None:
     assert panel.many.ticked() == [other, colour]
 
 
+def test_volumes_that_are_done_leave_the_views_alone(panel: Any) -> None:
+    slicer.app.make_views()
+    first, _other, looked_at = add_volume("first"), add_volume("other"), add_volume("looked at")
+    select(panel, first)
+    choose(panel, "volumes of this scene")
+    for number in range(2):
+        panel.many.volumes.item(number).setCheckState(qt.Qt.Checked)
+    views.show_input(looked_at)
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    before = views.Layers.of(composite)
+    assert "2 of 2 volumes are done" in run(panel)
+    assert views.Layers.of(composite) == before and panel.results.table.rowCount == 2
+    panel.ui.applyButton.click()  # a run alone is shown
+    wait_for(lambda: not panel.logic.busy)
+    assert views.Layers.of(composite) != before
+
+
 def test_volumes_are_refused_where_a_result_needs_several(panel: Any) -> None:
     first = add_volume("bssfp")
     select_roles(panel, "cardiac", bSSFP=first, T2=add_volume("t2"))
