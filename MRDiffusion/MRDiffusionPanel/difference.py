@@ -30,7 +30,11 @@ def add_difference(result: Any) -> Any:
 
 
 def add_node(name: str, values: NDArray[np.float32], result: Any, less: Any) -> Any:
-    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels."""
+    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels.
+
+    Args:
+        values: (slices, rows, columns); NaN where there is nothing to compare with, which is not drawn.
+    """
     scene = result.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(result)
@@ -41,6 +45,10 @@ def add_node(name: str, values: NDArray[np.float32], result: Any, less: Any) -> 
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
+    display.SetWindowLevel(2 * max(float(np.nanpercentile(np.abs(values), 99)), 1e-6), 0.0)
+    if np.isnan(values).any():  # it lies in no range
+        display.AutoThresholdOff()
+        display.SetThreshold(float(np.nanmin(values)), float(np.nanmax(values)))
+        display.ApplyThresholdOn()
     nodes.file_in_folder(scene, node, result)
     return node

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from panel_support import add_volume, run, select, wait_for
 from scipy.spatial.transform import Rotation
 from test_panel_run import oblique, set_affine
 from test_panel_transforms import moved_by, rigid
+
+from MRDiffusionLib.errors import UserError
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -42,6 +47,13 @@ def compare(panel: Any, reference: Any) -> list[tuple[str, ...]]:
     panel.compare.buttons["compare"].click()
     wait_for(lambda: not panel.comparison.busy)
     return table(panel)
+
+
+def press(panel: Any, name: str) -> None:
+    """Press a button and wait for what it computes."""
+    assert panel.compare.buttons[name].enabled
+    panel.compare.buttons[name].click()
+    wait_for(lambda: not panel.compare._computing)
 
 
 def table(panel: Any) -> list[tuple[str, ...]]:
@@ -77,16 +89,16 @@ def test_figures_of_the_worker_are_shown_and_kept(panel: Any, result: Any, refer
 
 def test_brightness_is_matched_where_it_is_wanted(panel: Any, result: Any, reference: Any) -> None:
     slicer.util.updateVolumeFromArray(reference, 3.0 * slicer.util.arrayFromVolume(result))
-    assert comparison.brightness(result, reference) == pytest.approx(3.0)
+    pair = comparison.pair_of(result, reference)
+    assert pair.brightness() == pytest.approx(3.0)
     assert dict(row[:2] for row in compare(panel, reference))["MAE"] != "0"
     panel.compare.matched.checked = True
     assert float(dict(row[:2] for row in compare(panel, reference))["MAE"]) < 1e-4
-    difference = comparison.add_difference(result, reference, True)
-    assert np.abs(slicer.util.arrayFromVolume(difference)).max() < 1e-3
-    bias = charts.bland_altman(result, reference, True).GetNthPlotSeriesNode(0).GetTableNode().GetTable()
-    assert abs(bias.GetValue(0, 1).ToDouble()) < 1e-3
+    assert np.abs(pair.difference(True)).max() < 1e-3
+    assert np.abs(charts.bland_altman(pair, True).lines[0][2]).max() < 1e-3
     slicer.util.updateVolumeFromArray(reference, -slicer.util.arrayFromVolume(result))
-    assert comparison.brightness(result, reference) == 1.0
+    pair = comparison.Pair(comparison.voxels_of(result), comparison.voxels_of(reference), None)
+    assert pair.brightness() == 1.0
 
 
 def test_a_segment_is_judged_on_the_results_grid(panel: Any, result: Any, reference: Any) -> None:
@@ -153,7 +165,7 @@ def test_reference_is_sampled_where_the_results_voxels_are_shown(scene: Any, mov
         return (slope @ world[:3]).reshape(grids.size(volume)).T
 
     slicer.util.updateVolumeFromArray(reference, place(reference).astype(np.float32))
-    found = comparison.on_grid_of(test, reference)
+    found = comparison.pair_of(test, reference).true()
     seen = np.isfinite(found)
     assert found.shape == (3, 9, 7) and seen.any()
     index = np.stack(np.meshgrid(*(np.arange(n) for n in grids.size(test)), indexing="ij")).reshape(3, -1)
@@ -170,24 +182,50 @@ def test_reference_is_sampled_where_the_results_voxels_are_shown(scene: Any, mov
 
 
 def test_the_difference_is_a_synthetic_node_in_colours(panel: Any, result: Any, reference: Any) -> None:
-    colours = slicer.mrmlScene.GetNodeByID(comparison.DIVERGING)
+    colours = slicer.vtkMRMLColorTableNode()  # as Slicer has it, from a file
+    colours.SetTypeToIron()
+    colours.SetSingletonTag("FileDivergingBlueRed.txt")
+    colours = slicer.mrmlScene.AddNode(colours)
     panel.compare.reference.setCurrentNode(reference)
-    panel.compare.buttons["difference"].click()
+    press(panel, "difference")
     node = slicer.util.getNode("SYNTHETIC difference, SR of brain less truth")
     wanted = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(reference)
     np.testing.assert_allclose(slicer.util.arrayFromVolume(node), wanted, rtol=1e-6)
     assert nodes.is_synthetic(node) and node.GetDisplayNode().GetLevel() == 0.0
-    assert colours is None or node.GetDisplayNode().GetColorNode() is colours
+    assert colours.GetID() == comparison.DIVERGING and node.GetDisplayNode().GetColorNode() is colours
     assert node not in [each for each, _name in panel.results._listed]
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     folders = [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(each)) for each in (node, result)]
     assert folders[0] == folders[1] and hierarchy.GetItemName(folders[0]) == nodes.FOLDER
+    slicer.mrmlScene.RemoveNode(colours)
+
+
+def test_where_the_reference_shows_nothing_there_is_no_difference(scene: Any) -> None:
+    """0 there would read as agreement."""
+    slicer.app.make_views()
+    test = flat("SYNTHETIC test", 100, (3, 20, 20), np.diag([1.0, 1, 5, 1]))
+    half = flat("half", 60, (3, 20, 10), np.diag([1.0, 1, 5, 1]))  # the other columns are outside of it
+    values = comparison.pair_of(test, half).difference()
+    assert np.isnan(values[:, :, 10:]).all() and (values[1:, :, :10] == 40).all()
+    views.show_input(half)
+    node = comparison.add_difference(test, half, values)
+    slicer.util.setSliceViewerLayers(background=test, foreground=node, foregroundOpacity=1.0, fit=True)
+    grey = slicer.app.layoutManager().sliceWidget("Red").pixels()[160, :, 0]
+    there, beyond = grey[165:], grey[:155]  # columns begin at the right of the view
+    assert (there[5:] == 255).all() and (beyond[:-10] == 100).all()  # there the volume behind is seen
+    # Nothing of the result is in the reference: not a difference of nothing, but a message.
+    away = np.diag([1.0, 1, 5, 1])
+    away[0, 3] = 20.4
+    far = flat("far", 140, (3, 20, 10), away)
+    with pytest.raises(UserError, match="different places"):
+        comparison.pair_of(test, far).difference()
 
 
 def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None:
     panel.compare.reference.setCurrentNode(reference)
     made, true = (slicer.util.arrayFromVolume(node).astype(float) for node in (result, reference))
-    chart = charts.bland_altman(result, reference)
+    pair = comparison.pair_of(result, reference)
+    chart = charts.add(result, "bland_altman", charts.bland_altman(pair))
     shown = (true > 0.05 * np.percentile(true, 99)) | (made > 0.05 * np.percentile(true, 99))
     difference = (made - true)[shown]
     bias = chart.GetNthPlotSeriesNode(0)
@@ -200,28 +238,141 @@ def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None
         chart.GetTitle().startswith("SYNTHETIC Bland-Altman")
         and chart.GetName() == "Bland-Altman, SYNTHETIC SR of brain"
     )
-    counts = charts.histogram(result, reference).GetNthPlotSeriesNode(0).GetTableNode().GetTable()
-    assert sum(counts.GetValue(row, 1).ToDouble() for row in range(counts.GetNumberOfRows())) == shown.sum()
-    chart = charts.spectrum(result, reference)
-    assert "Measured and invented" in chart.GetTitle() and chart.GetNumberOfPlotSeriesNodes() == 3
-    low = nodes.input_of(result)
-    edge = chart.GetNthPlotSeriesNode(2).GetTableNode().GetTable().GetValue(0, 0)
-    assert edge.ToDouble() == pytest.approx(0.5 / max(low.GetSpacing()[:2]))
+    assert charts.histogram(pair).lines[0][2].sum() == shown.sum()
     charts.remove(chart)
-    assert chart.GetScene() is None
-    for name in ("bland_altman", "histogram", "spectrum"):
-        panel.compare.buttons[name].click()
-        assert "SYNTHETIC" in panel.compare.text.text
+    assert chart.GetScene() is None and slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode") == []
+
+
+def test_a_plot_takes_the_place_of_the_one_before(panel: Any, result: Any, reference: Any) -> None:
+    panel.compare.reference.setCurrentNode(reference)
+    kinds = ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
+    counts = []
+    for _round in range(3):
+        for name in ("bland_altman", "histogram", "spectrum"):
+            press(panel, name)
+            assert "SYNTHETIC" in panel.compare.text.text
+        counts.append([len(slicer.util.getNodesByClass(kind)) for kind in kinds])
+    assert counts[0][0] == 3 and counts[1] == counts[2] == counts[0]
+    run(panel)  # of another result they stay
+    press(panel, "histogram")
+    assert len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")) == 4
+
+
+def test_plots_are_computed_beside_the_main_thread(panel: Any, result: Any, reference: Any, monkeypatch) -> None:
+    threads = []
+    for name in ("true", "values"):
+        method = getattr(comparison.Pair, name)
+
+        def noted(self: Any, *arguments: Any, method: Any = method) -> Any:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return method(self, *arguments)
+
+        monkeypatch.setattr(comparison.Pair, name, noted)
+    panel.compare.reference.setCurrentNode(reference)
+    panel.compare.matched.checked = True
+    for name in ("difference", "bland_altman", "histogram", "spectrum"):
+        press(panel, name)
+    compare(panel, reference)
+    assert len(threads) > 5 and not any(threads)
+    # A result that has gone meanwhile gets no plot.
+    panel.compare.buttons["histogram"].click()
+    before = len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode"))
+    slicer.mrmlScene.RemoveNode(result)
+    wait_for(lambda: not panel.compare._computing)
+    assert len(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")) == before
+
+
+def test_what_was_measured_and_what_was_invented_needs_no_reference(panel: Any, result: Any) -> None:
+    assert panel.compare.reference.currentNode() is None and not panel.compare.buttons["histogram"].enabled
+    press(panel, "spectrum")
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    series = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert "Measured and invented" in chart.GetTitle()
+    assert [each.GetName() for each in series] == ["measured", "invented", "end of the measured band"]
+    edge = series[2].GetTableNode().GetTable().GetValue(0, 0).ToDouble()
+    assert edge == pytest.approx(0.5 / max(nodes.input_of(result).GetSpacing()[:2]))
+    slicer.mrmlScene.RemoveNode(nodes.input_of(result))
+    panel.compare.refresh()
+    assert not panel.compare.buttons["spectrum"].enabled
+
+
+def test_the_spectrum_parts_a_wave_below_from_one_above_the_band() -> None:
+    x = np.arange(64) * 0.5
+    low, high = np.sin(2 * np.pi * 0.25 * x), 0.1 * np.sin(2 * np.pi * 0.75 * x)
+    image = np.tile(low + high, (2, 64, 1))
+    drawing = charts.spectrum(comparison.Voxels(image, (0.5, 0.5, 3.0)), (0.5, 0.5))
+    (_m, at, power), (_i, above, invented), (_e, edge, _heights) = drawing.lines
+    assert at[np.argmax(power)] == pytest.approx(0.25) and above[np.argmax(invented)] == pytest.approx(0.75)
+    assert power.max() - invented.max() == pytest.approx(20.0 + 10 * np.log10(3), abs=0.6)  # rings three times as long
+    assert edge[0] == 0.5
+
+
+def test_the_reference_keeps_its_finest_detail_in_the_spectrum(scene: Any) -> None:
+    """Sampled half a pixel away it would lose all of it."""
+    size, fine = (2, 32, 32), 64
+    test, reference = add_volume("test", size, 1.0), add_volume("reference", (2, fine, fine), 1.0)
+    for node, shift in ((test, 0.0), (reference, -10.5)):
+        affine = np.diag([1.0, 1.0, 5.0, 1.0])
+        affine[:2, 3] = shift
+        set_affine(node, affine)
+    pair = comparison.pair_of(test, reference)
+    own = pair.own_reference()
+    assert own is not None and own.array.shape in ((2, 32, 32), (2, 33, 33))
+    lines = {name: power for name, _frequency, power in charts.spectrum(pair.made, None, pair).lines}
+    noise = slicer.util.arrayFromVolume(reference).std()
+    assert lines["reference"][-4:].mean() == pytest.approx(20 * np.log10(noise), abs=1.0)
+    # The same image with pixels of another size has the same density of power.
+    coarse = slicer.util.arrayFromVolume(test)
+    first = charts.spectrum(comparison.Voxels(coarse, (1.0, 1.0, 5.0))).lines[0]
+    second = charts.spectrum(comparison.Voxels(_zoomed(coarse), (0.5, 0.5, 5.0))).lines[0]
+    np.testing.assert_allclose(second[2][:10], first[2][:10], atol=0.01)
+    # Turned against the result it has to be resampled, and the line says so.
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("z", 20, degrees=True).as_matrix()
+    set_affine(reference, turned)
+    assert [line[0] for line in charts.spectrum(pair.made, None, comparison.pair_of(test, reference)).lines][1] == (
+        "reference, resampled"
+    )
+
+
+def _zoomed(stack: np.ndarray) -> np.ndarray:
+    """The same images with pixels of half the size, and no finer detail."""
+    slices, rows, columns = stack.shape
+    k_space = np.fft.fft2(stack)
+    finer = np.zeros((slices, 2 * rows, 2 * columns), complex)
+    y, x = (np.rint(np.fft.fftfreq(n) * n).astype(int) for n in (rows, columns))
+    finer[:, y[:, None], x[None]] = 4 * k_space
+    return np.fft.ifft2(finer).real
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"), [(1.2, ""), (0.7, ""), (8.0, "far above 1"), (0.05, "far below 1"), (None, "")]
+)
+def test_a_residual_far_from_the_noise_is_flagged(panel: Any, result: Any, ratio: float | None, told: str) -> None:
+    measured = {**nodes.measurements_of(result), "residual_over_noise": ratio, "energy_outside": 0.02}
+    result.SetAttribute(nodes.MEASUREMENTS, json.dumps(measured))
+    panel.compare.refresh()
+    rows = dict(row[:2] for row in table(panel))
+    assert rows.get("k-space residual / noise") == (None if ratio is None else f"{ratio:.2f}")
+    assert rows["energy outside the measured band"] == "2.0%"  # without any reference
+    assert ("far" in panel.compare.text.text) == bool(told) and told in panel.compare.text.text
 
 
 def test_the_table_is_copied_and_saved(panel: Any, result: Any, reference: Any, tmp_path: Path, monkeypatch) -> None:
-    rows = compare(panel, reference)
+    inside = np.zeros((3, 16, 16))
+    inside[1, 4:8, 2:10] = 1
+    add_segmentation(reference, inside)
+    panel.compare.refresh()
+    panel.compare.segment.currentIndex = 1
+    rows = [(result.GetName(), "truth", "wall", *row) for row in compare(panel, reference)]
+    titles = ("result", "reference", "segment", "measure", "whole", "inside the segment")
     panel.compare.buttons["copy"].click()
-    assert slicer.app.clipboard().text() == "\n".join("\t".join(row) for row in rows)
+    assert slicer.app.clipboard().text() == "\n".join("\t".join(row) for row in [titles, *rows])
     place = tmp_path / "table.csv"
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: (str(place), "*.csv"))
     panel.compare.buttons["csv"].click()
-    assert place.read_text().splitlines() == ["measure,whole,segment", *(",".join(row) for row in rows)]
+    with place.open(newline="") as stream:
+        assert [tuple(row) for row in csv.reader(stream)] == [titles, *rows]
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "missing" / "table.csv"))
     panel.compare.buttons["csv"].click()
     assert "cannot be written" in panel.compare.text.text
@@ -284,7 +435,9 @@ def test_both_are_shown_side_by_side(panel: Any, result: Any, reference: Any) ->
 def flat(name: str, value: float, size: tuple[int, int, int], affine: np.ndarray) -> Any:
     """A volume of one grey level, drawn as that."""
     node = add_volume(name, size)
-    slicer.util.updateVolumeFromArray(node, np.full(size, value, np.float32))
+    values = np.full(size, value, np.float32)
+    values[0, 0, 0] += 1  # what is the same everywhere is no image
+    slicer.util.updateVolumeFromArray(node, values)
     set_affine(node, affine)
     node.GetDisplayNode().AutoWindowLevelOff()
     node.GetDisplayNode().SetWindowLevel(255.0, 127.5)
