@@ -27,6 +27,8 @@ PROVENANCE = "MRDiffusion.Provenance"
 MEASUREMENTS = "MRDiffusion.Measurements"
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
+MADE_WITH = "MRDiffusion.MadeWith"
+"""Attribute of a result: the choices that its name ends with, which a person may change."""
 PREVIEW = "MRDiffusion.Preview"
 SWEEP = "MRDiffusion.Sweep"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
@@ -105,6 +107,7 @@ def add_results(
         volume.SetName(scene.GenerateUniqueName(volume.GetName()))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements)
+        volume.SetAttribute(MADE_WITH, names[role].partition(" | ")[2])
         if not folder:
             volume.SetAttribute(PREVIEW, "1")
         node = nodes[role] = scene.AddNode(volume)

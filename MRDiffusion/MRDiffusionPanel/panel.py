@@ -269,7 +269,7 @@ class Panel(VTKObservationMixin):
         self.logic.cancel()
 
     def _on_difference(self, *_arguments: Any) -> None:
-        result = self.logic.results["result"]
+        result = self.results.current
         views.show_result(nodes.input_of(result), add_difference(result))
 
     def _show_results(self, made: dict[str, Any]) -> None:
@@ -369,7 +369,7 @@ class Panel(VTKObservationMixin):
         ui.applyButton.toolTip = problem or _("Compute the result as a new volume")
         ui.cancelButton.enabled = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.installButton.visible = bool(self._missing)
-        ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
+        ui.differenceButton.visible = not logic.busy and comparable(self.results.current)
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []

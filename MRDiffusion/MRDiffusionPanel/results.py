@@ -20,7 +20,7 @@ from MRDiffusionLib.settings import TASKS, info_of
 from MRDiffusionLib.worker import outputs
 from MRDiffusionLib.worker.protocol import to_json
 
-from . import grids, nodes
+from . import comparison, grids, nodes
 from .parameters import Parameters
 from .text import _
 
@@ -37,10 +37,16 @@ def results_of(scene: Any) -> list[Any]:
     return [node for node in results if all(node.GetAttribute(name) is None for name in passing)]
 
 
-def titles(node: Any) -> tuple[str, str]:
-    """What a result is, and with which choices, from its name: 'LGE of heart', 'bSSFP 1.5 | seed 7'."""
-    what, _bar, chosen = node.GetName().partition(" | ")
-    return what.replace(nodes.WORD, "").strip(), chosen
+def titles(node: Any) -> tuple[str, str, str]:
+    """What a result is called, with which choices it was made, and its PSNR in dB where it was compared with a real
+    image: 'LGE of heart', 'bSSFP 1.5 | seed 7', '31.20'."""
+    request = (nodes.provenance_of(node) or {}).get("request", {})
+    chosen = node.GetAttribute(nodes.MADE_WITH)
+    if chosen is None and request.get("task") in TASKS:  # of an older scene, or loaded from a file
+        chosen = "; ".join(_chosen(request))
+    what = node.GetName().replace(f" | {chosen}", "").replace(nodes.WORD, "").strip()
+    psnr = comparison.figures_of(node).get("whole", {}).get("psnr_db")
+    return what, chosen or "", "" if psnr is None else f"{psnr:.2f}"
 
 
 def story(node: Any) -> list[str]:

@@ -35,14 +35,14 @@ class ResultsSection:
     def __init__(self, box: Any, run_again: Callable[[Any], None]) -> None:
         self.chosen = Signal()
         self._run_again = run_again
-        self._listed: list[tuple[Any, str]] = []
-        self._build(box)
+        self._listed: list[tuple[Any, tuple[str, ...]]] = []
         self._watch = SceneWatch(self.refresh)
+        self._build(box)
 
     def _build(self, box: Any) -> None:
         self.table = qt.QTableWidget()
-        self.table.setColumnCount(2)
-        self.table.setHorizontalHeaderLabels([_("Result"), _("Made with")])
+        self.table.setColumnCount(3)
+        self.table.setHorizontalHeaderLabels([_("Result"), _("Made with"), _("PSNR (dB)")])
         self.table.horizontalHeader().setStretchLastSection(True)
         self.table.verticalHeader().hide()
         self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
@@ -88,18 +88,19 @@ class ResultsSection:
 
     def refresh(self) -> None:
         """Bring the table up to date, if there is something to be done."""
-        found = [(node, node.GetName()) for node in reversed(results.results_of(slicer.mrmlScene))]
+        found = [(node, results.titles(node)) for node in reversed(results.results_of(slicer.mrmlScene))]
         if found == self._listed:
             return
         before = self.current
         self._listed = found
+        self._watch.follow([node for node, _titles in found])
         self.table.blockSignals(True)
         self.table.clearSelection()
         self.table.setRowCount(len(found))
-        for number, (node, name) in enumerate(found):
-            for column, text in enumerate(results.titles(node)):
+        for number, (node, texts) in enumerate(found):
+            for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(name)
+                item.setToolTip(node.GetName())
                 self.table.setItem(number, column, item)
         self.table.resizeColumnToContents(0)
         rows = max(1, min(len(found), ROWS_SHOWN))
@@ -109,7 +110,7 @@ class ResultsSection:
 
     def choose(self, node: Any) -> None:
         """Choose a result; None for no one."""
-        nodes_listed = [each for each, _name in self._listed]
+        nodes_listed = [each for each, _titles in self._listed]
         if node is not None and node in nodes_listed:
             self.table.selectRow(nodes_listed.index(node))
         self._on_selection()
@@ -162,7 +163,7 @@ class ResultsSection:
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))
         if not place:
             return None
-        what, _chosen = results.titles(node)
+        what = results.titles(node)[0]
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{nodes.WORD} {what}")
         folder, number = Path(place) / stem, 1
         while folder.exists():
@@ -177,7 +178,7 @@ class ResultsSection:
         results.remove(node)
 
     def _newest(self) -> Any:
-        listed = (node for node, _name in self._listed if node.GetScene() is not None)
+        listed = (node for node, _titles in self._listed if node.GetScene() is not None)
         return next(listed, None)
 
     def _undo(self, newest: Any) -> str:

@@ -1,4 +1,4 @@
-"""Tells that nodes have come or gone, once for all that come and go at a time."""
+"""Tells that nodes have come, gone or changed, once for all that do so at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.util import VTKObservationMixin
 
 
@@ -27,10 +28,19 @@ class SceneWatch(VTKObservationMixin):
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._on_scene)
 
+    def follow(self, nodes: list[Any]) -> None:
+        """Tell also that one of these, and none of those before, has got another name or attribute."""
+        self.removeObservers(self._on_node)
+        for node in nodes:
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_node)
+
     def remove(self) -> None:
         """Let go of the scene."""
         self._timer.stop()
         self.removeObservers()
 
     def _on_scene(self, *_arguments: Any) -> None:
+        self._timer.start()
+
+    def _on_node(self, *_arguments: Any) -> None:
         self._timer.start()

@@ -193,7 +193,7 @@ def test_the_difference_is_a_synthetic_node_in_colours(panel: Any, result: Any, 
     np.testing.assert_allclose(slicer.util.arrayFromVolume(node), wanted, rtol=1e-6)
     assert nodes.is_synthetic(node) and node.GetDisplayNode().GetLevel() == 0.0
     assert colours.GetID() == comparison.DIVERGING and node.GetDisplayNode().GetColorNode() is colours
-    assert node not in [each for each, _name in panel.results._listed]
+    assert node not in [each for each, _titles in panel.results._listed]
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     folders = [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(each)) for each in (node, result)]
     assert folders[0] == folders[1] and hierarchy.GetItemName(folders[0]) == nodes.FOLDER

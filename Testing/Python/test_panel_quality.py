@@ -167,6 +167,19 @@ def test_the_difference_is_the_result_less_its_input(degrade: Any, scene: Any):
     np.testing.assert_allclose(difference.GetOrigin(), node.GetOrigin())
 
 
+def test_the_difference_is_that_of_the_chosen_result(degrade: Any, scene: Any):
+    degrade.widget.show()
+    first = run(degrade)
+    degrade.taskButtons["superresolution"].click()
+    degrade.parameters.inputVolume, degrade.parameters.pack = add_volume("low"), "quick"
+    run(degrade)
+    assert not degrade.ui.differenceButton.visible
+    degrade.results.choose(first)
+    assert degrade.ui.differenceButton.visible
+    degrade.ui.differenceButton.click()
+    slicer.util.getNode("SYNTHETIC difference, low quality of brain*")
+
+
 def test_no_difference_without_the_input(degrade: Any, scene: Any):
     degrade.widget.show()
     node = run(degrade)

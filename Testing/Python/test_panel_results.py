@@ -13,7 +13,7 @@ import qt
 import slicer
 import slicer.util
 import vtk
-from MRDiffusionPanel import nodes, results
+from MRDiffusionPanel import comparison, nodes, results
 from MRDiffusionPanel.logic import State
 from MRDiffusionPanel.sidecars import Sidecars
 from panel_support import add_volume, run, select, select_roles, wait_for
@@ -57,6 +57,22 @@ def test_results_are_listed_newest_first_and_the_last_is_chosen(panel: Any, resu
     slicer.mrmlScene.Clear()
     assert listed(panel) == [] and panel.results.current is None
     assert not any(button.enabled for button in panel.results.buttons.values())
+
+
+def test_names_and_figures_are_followed(panel: Any, result: Any) -> None:
+    """The list says what a person has called a result, and how it compared with a real image."""
+    result.SetName("SYNTHETIC my best | so far")
+    wait_for(lambda: listed(panel)[0][0] == "my best | so far")
+    assert listed(panel)[0][1] == "16x16, lambda 1.0, projection | seed 7, 2 samples"
+    assert panel.results.table.item(0, 2).text() == ""
+    result.SetAttribute(comparison.FIGURES, json.dumps({"with": "truth", "whole": {"psnr_db": 31.2}}))
+    wait_for(lambda: panel.results.table.item(0, 2).text() == "31.20")
+    assert panel.results.current is result
+    result.RemoveAttribute(nodes.MADE_WITH)  # as of a file that was loaded
+    assert "Data weight 1" in results.titles(result)[1]
+    slicer.mrmlScene.RemoveNode(result)
+    wait_for(lambda: listed(panel) == [])
+    assert all(each[0] is not result for each in panel.results._watch.Observations)
 
 
 def test_inputs_and_previews_are_no_results(panel: Any) -> None:

@@ -178,8 +178,8 @@ def test_ticked_volumes_are_run_one_after_the_other(panel: Any) -> None:
     assert panel.many.ticked() == [first, other, colour]
     text = run(panel)
     assert "2 of 3 volumes are done" in text and "constant: Failed: constant is 1 everywhere" in text
-    results = [name for _node, name in panel.results._listed]
-    assert sorted(name.split(" | ")[0] for name in results) == ["SYNTHETIC SR of first", "SYNTHETIC SR of other"]
+    results = [titles[0] for _node, titles in panel.results._listed]
+    assert sorted(results) == ["SR of first", "SR of other"]
     add_volume("new")
     slicer.app.processEvents()
     assert panel.many.ticked() == [first, other, colour] and panel.many.volumes.count == 4
