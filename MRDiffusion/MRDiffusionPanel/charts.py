@@ -26,6 +26,8 @@ DRAWN = 4000
 """Voxels in a Bland-Altman plot."""
 KIND, RESULT = "MRDiffusion.Chart", "MRDiffusion.Result"
 """Attribute of a chart: what it shows; and its reference to the result that it was made for."""
+LEGEND_ROOM = 0.1
+"""Height that is left above what is drawn for each line of the legend, in heights of it."""
 TABLE = "MRDiffusion.Table"
 """Reference of a chart to the tables of its series, which go with it."""
 COLOURS = (
@@ -179,8 +181,13 @@ def make(
     chart.SetTitle(title)
     chart.SetXAxisTitle(axes[0])
     chart.SetYAxisTitle(axes[1])
-    chart.SetLegendVisibility(len(lines) + (points is not None) > 1)  # it would cover the one line that it names
     everything = [(each, False) for each in lines] + ([(points, True)] if points is not None else [])
+    chart.SetLegendVisibility(len(everything) > 1)
+    if len(everything) > 1:  # the legend lies in the upper corner, over whatever is drawn there
+        heights = np.concatenate([np.ravel(y) for (_label, _x, y), _scattered in everything]).astype(float)
+        low, high = float(heights.min()), float(heights.max())
+        chart.SetYAxisRangeAuto(False)
+        chart.SetYAxisRange(low - 0.05 * (high - low), high + LEGEND_ROOM * len(everything) * (high - low))
     kind = slicer.vtkMRMLPlotSeriesNode
     for number, ((label, x, y), scattered) in enumerate(everything):
         table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{label}, {chart.GetName()}")

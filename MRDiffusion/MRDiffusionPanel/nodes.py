@@ -104,7 +104,7 @@ def add_results(
         scene.SaveStateForUndo()
     nodes, beside = {}, inputs[0]
     for role, volume in read.items():
-        volume.SetName(scene.GenerateUniqueName(volume.GetName()))
+        volume.SetName(free_name(scene, volume.GetName()))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements)
         volume.SetAttribute(MADE_WITH, names[role].partition(" | ")[2])
@@ -145,6 +145,11 @@ def form(node: Any, image: NDArray[np.float32], affine: NDArray[np.float64], bes
         return node
     slicer.util.updateVolumeFromArray(node, image[None])
     return node
+
+
+def free_name(scene: Any, name: str) -> str:
+    """A name that no other node has; a scene itself would number it also after nodes that have gone."""
+    return name if scene.GetFirstNodeByName(name) is None else str(scene.GenerateUniqueName(name))
 
 
 def is_synthetic(node: Any) -> bool:
