@@ -108,7 +108,7 @@ class SeveralSection:
         problem = self._problem(chosen)
         self.runButton.text = _("Stop") if self.busy else _("Run all")
         self.runButton.enabled = self.busy or not problem
-        self.runButton.toolTip = problem or _("One after the other; what is done stays if you stop, and is not done again")
+        self.runButton.toolTip = problem or _("In turn; what is done stays if you stop, and is not made again")
         self.text.text = self._told
         self.text.visible = bool(self._told)
 
