@@ -147,6 +147,16 @@ def test_unusual_input_is_told(degrade: Any):
     assert "1 x 3 mm" in told and "turned by 90 degrees" in told
 
 
+def test_every_task_says_what_its_result_is_not(panel: Any):
+    """Whatever is chosen: a result that looks real must not be taken for it."""
+    told = {"superresolution": "invented", "degradation": "not what a scanner would have measured"}
+    told |= {"synthesis": "wrong, missing or invented", "enhancement": "smoothed away or made up"}
+    assert set(told) == set(panel.taskButtons)
+    for task, words in told.items():
+        panel.taskButtons[task].click()
+        assert words in panel.ui.warningText.text, task
+
+
 def test_the_difference_is_the_result_less_its_input(degrade: Any, scene: Any):
     degrade.widget.show()
     assert not degrade.ui.differenceButton.visible

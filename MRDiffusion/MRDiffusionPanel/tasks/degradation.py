@@ -26,6 +26,14 @@ class Degradation(Quality):
 
     settings: DegradationSettings
 
+    def cautions(self) -> list[str]:
+        return [
+            _(
+                "This is one scan of low quality as the model has learnt them, not what a scanner would have measured: "
+                "do not judge a protocol by it."
+            )
+        ]
+
     def summary(self) -> str:
         text = _("{slices} slices as a {kind} would show them: {level}")
         level = level_text(self.settings.kind, self.settings.level)

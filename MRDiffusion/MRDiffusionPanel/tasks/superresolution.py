@@ -35,6 +35,14 @@ class SuperResolution(Parameters):
 
     settings: SuperResolutionSettings
 
+    def cautions(self) -> list[str]:
+        return [
+            _(
+                "Detail finer than the input's pixels is made up, as the model knows it of other people: what is small "
+                "can be missing, changed or invented."
+            )
+        ]
+
     def warnings(self) -> list[str]:
         assert self.pack is not None
         spacing, (columns, rows, _slices) = self.first.GetSpacing(), grids.size(self.first)
