@@ -29,13 +29,13 @@ from .text import _
 FIGURES = "MRDiffusion.Comparison"
 """Attribute of a result: what it was last compared with, and the figures."""
 MEASURES = (
-    ("psnr_db", "PSNR (dB)", "{:.2f}"),
-    ("ssim", "SSIM", "{:.4f}"),
-    ("ms_ssim", "MS-SSIM", "{:.4f}"),
-    ("haarpsi", "HaarPSI", "{:.4f}"),
-    ("mae", "MAE", "{:.4g}"),
-    ("nrmse", "NRMSE", "{:.4f}"),
-    ("voxels", "voxels", "{:d}"),
+    ("psnr_db", _("PSNR (dB)"), "{:.2f}"),
+    ("ssim", _("SSIM"), "{:.4f}"),
+    ("ms_ssim", _("MS-SSIM"), "{:.4f}"),
+    ("haarpsi", _("HaarPSI"), "{:.4f}"),
+    ("mae", _("MAE"), "{:.4g}"),
+    ("nrmse", _("NRMSE"), "{:.4f}"),
+    ("voxels", _("voxels"), "{:d}"),
 )
 """Entry of the figures, title and format."""
 DIVERGING = "vtkMRMLColorTableNodeFileDivergingBlueRed.txt"

@@ -22,7 +22,7 @@ from MRDiffusionLib.worker.protocol import to_json
 
 from . import comparison, grids, nodes
 from .parameters import Parameters
-from .text import _
+from .text import _, of_setting
 
 SUFFIXES = (".nii.gz", ".nrrd", ".nii", ".mha")
 
@@ -78,7 +78,7 @@ def _chosen(request: dict[str, Any]) -> list[str]:
     kind, found = TASKS[request["task"]], []
     for name, value in request["settings"].items():
         try:
-            label = _(info_of(kind, name).label)
+            label = of_setting(info_of(kind, name).label)
         except (KeyError, StopIteration):  # a setting of another version
             label = name
         if isinstance(value, dict):

@@ -20,7 +20,7 @@ from .comparison import Comparison
 from .in_turn import InTurn, Series
 from .parameters import Parameters
 from .signals import Signal
-from .text import _
+from .text import _, of_setting
 
 SEED, SCALE = "seed", "scales."
 MOST = 64
@@ -64,7 +64,7 @@ def settings_of(chosen: Parameters) -> dict[str, str]:
         if info.by_role:
             found.update({f"{SCALE}{role}": _("scale of {role}").format(role=role) for role in chosen.inputs})
         elif kind_of(kind, field.name) in (int, float):
-            found[field.name] = _(info.label)
+            found[field.name] = of_setting(info.label)
     return {**found, SEED: _("Seed")}
 
 
