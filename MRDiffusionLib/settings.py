@@ -178,8 +178,8 @@ class SynthesisSettings:
         label=_("Start from"),
         tip=_(
             "noise: from pure noise. regression: from a one-pass prediction of the wanted image with noise added. "
-            "The name of a given sequence: from that image with noise added, as CMRDiff does; a low strength then leaks "
-            "its contrast."
+            "The name of a given sequence: from that image with noise added, as CMRDiff does; a low strength then "
+            "leaks its contrast."
         ),
     )
     strength: float = setting(

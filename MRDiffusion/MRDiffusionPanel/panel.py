@@ -35,6 +35,7 @@ from .several import Several
 from .several_section import SeveralSection
 from .sweep import Sweep
 from .sweep_section import SweepSection
+from .tab_order import follow_reading
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
@@ -81,6 +82,7 @@ class Panel(VTKObservationMixin):
         self._next: Parameters | None = None
         self.estimates = Estimates(slicer.app.userSettings())
         self._build()
+        follow_reading(self.widget)
         self._connect()
         self.enter()
 
@@ -149,6 +151,7 @@ class Panel(VTKObservationMixin):
     def cleanup(self) -> None:
         """Leave nothing behind: no process, no observer, no file."""
         self._next = None
+        self.ui.settingsArea.verticalScrollBar().rangeChanged.disconnect(self._on_layout)
         self.preview.remove()
         self.installation.changed.disconnect(self.enter)
         self.installation.remove()
@@ -330,7 +333,8 @@ class Panel(VTKObservationMixin):
             return
         self._show_task()
         self._show_pack(self._pack())
-        self.section.show(self.parameters, self._pack())
+        if self.section.show(self.parameters, self._pack()):
+            follow_reading(self.widget)
         self._show_state(*self._checked())
         self.sweep.refresh()
         self.many.refresh()

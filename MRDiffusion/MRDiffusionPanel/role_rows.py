@@ -34,14 +34,16 @@ class RoleRows:
         self._heads[2].toolTip = tip_of(scales)
         self.rows: list[RoleRow] = []
 
-    def show(self, node: Any, shown: list[str]) -> None:
-        """Show these sequences with what the parameter node holds for them."""
+    def show(self, node: Any, shown: list[str]) -> bool:
+        """Show these sequences with what the parameter node holds for them; gives whether rows have been made."""
+        before = len(self.rows)
         while len(self.rows) < len(shown):
             self.rows.append(RoleRow(self._layout, len(self.rows) + 1, self._scales))
         for row, role in zip(self.rows, [*shown, *[""] * len(self.rows)]):
             row.show(node, role)
         for label in self._heads:
             label.visible = bool(shown)
+        return len(self.rows) > before
 
     def remove(self) -> None:
         """Let go of the scene."""

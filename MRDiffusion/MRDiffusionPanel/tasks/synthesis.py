@@ -204,7 +204,7 @@ class SynthesisSection(Section):
     def preferred(self, packs: list[PackInfo]) -> PackInfo:
         return next((pack for pack in packs if _suits_sample(pack)), packs[0])
 
-    def show(self, parameters: Any, pack: PackInfo | None) -> None:
+    def show(self, parameters: Any, pack: PackInfo | None) -> bool:
         known, target = (pack.roles if pack else ()), wanted(parameters, pack)
         others = [role for role in known if role != target]
         self._target.fill([(role, role) for role in known], target)
@@ -212,7 +212,7 @@ class SynthesisSection(Section):
         starts = [(name, text) for name, text in starts if name != "regression" or _has_regression(pack)]
         self._start.fill([*starts, *((role, role) for role in others)], beginning(parameters, pack))
         self._strength.enabled = beginning(parameters, pack) != "noise"
-        self._rows.show(parameters.parameterNode, others)
+        return self._rows.show(parameters.parameterNode, others)
 
     def remove(self) -> None:
         self._rows.remove()
