@@ -245,7 +245,9 @@ def test_the_tab_key_goes_from_top_to_bottom(panel: Any, task: str) -> None:
     first = next(iter(panel.taskButtons.values()))
     chain, widget = [first], first.nextInFocusChain()
     while widget is not first:
-        if panel.widget.isAncestorOf(widget) and int(widget.focusPolicy) & int(qt.Qt.TabFocus) and widget.visible:
+        # As Qt does: what stands for another widget, such as the line in a spin box, is passed over.
+        reached = int(widget.focusPolicy) & int(qt.Qt.TabFocus) and widget.focusProxy() is None
+        if panel.widget.isAncestorOf(widget) and widget.visible and reached:
             chain.append(widget)
         widget = widget.nextInFocusChain()
     assert len(chain) > 40
