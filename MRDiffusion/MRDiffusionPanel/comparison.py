@@ -193,6 +193,8 @@ class Comparison:
             self._folder.close()
 
     def _send(self, message: dict[str, Any], factor: Future[float]) -> None:
+        if self._pending != message["id"]:  # it has ended meanwhile
+            return
         try:
             self._worker.send({**message, "factor": factor.result()})
         except UserError as error:

@@ -78,7 +78,7 @@ def test_ctest_runs_the_self_test(build: Path, tiny_pack: Path) -> None:
     variables = {"PYTHONPATH": str(scripts), "MRDIFFUSION_PACKS": str(tiny_pack.parent)}
     printed = execute("ctest", "--test-dir", build, "--verbose", "--timeout", "500", **variables)
     assert "py_MRDiffusion" in printed and "100% tests passed" in printed and "0 tests failed" in printed
-    assert "9 cases" in printed and f"the library from {scripts / 'MRDiffusionLib'}" in printed
+    assert "10 cases" in printed and f"the library from {scripts / 'MRDiffusionLib'}" in printed
 
 
 SCHEMA = {
@@ -132,4 +132,4 @@ def test_self_test_passes_from_the_installed_tree(installed: Path, tiny_pack: Pa
     # First on the path, or an editable installation of the library would be tested instead.
     variables = {"PYTHONPATH": str(installed), "MRDIFFUSION_PACKS": str(tiny_pack.parent)}
     printed = execute(sys.executable, script, installed / "MRDiffusion.py", **variables)
-    assert "9 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed
+    assert "10 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+import unittest
 from pathlib import Path
 from typing import Any
 
@@ -552,3 +553,15 @@ def test_the_edge_goes_when_something_else_is_shown(panel: Any, result: Any, ref
         assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == other.GetID()
     if how == "new result":
         assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == made.GetID()
+
+
+def test_the_self_test_divides_the_views_of_the_application(scene: Any) -> None:
+    """As `Testing/check-in-slicer` does in the real one."""
+    from MRDiffusionPanel import self_test
+
+    class Case(unittest.TestCase):
+        def delayDisplay(self, _text: str) -> None:
+            slicer.app.processEvents()
+
+    slicer.app.make_views()
+    self_test.swipe(Case())
