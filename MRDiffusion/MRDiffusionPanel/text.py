@@ -19,4 +19,9 @@ def of_setting(text: str) -> str:
     return str(translate("MRDiffusionLib.settings", text)) if text else ""
 
 
-__all__ = ["_", "of_setting"]
+def of_domain(text: str) -> str:
+    """A sentence of `MRDiffusionLib.packs.domain`."""
+    return str(translate("packs.domain", text))
+
+
+__all__ = ["_", "of_domain", "of_setting"]

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from MRDiffusionLib.packs.domain import plane_warnings
 from MRDiffusionLib.settings import TASKS, SuperResolutionSettings, info_of
 
 pytest_plugins = ["panel_fixtures"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = sorted((ROOT / "MRDiffusion").rglob("*.py"))
+LIBRARY = [ROOT / "MRDiffusionLib" / name for name in ("settings.py", "packs/domain.py")]
 SHOWN = {"text", "toolTip", "title", "windowTitle", "placeholderText", "specialValueText", "helpText"}
 """Properties that a person reads."""
 SHOW = {
@@ -77,7 +79,7 @@ def test_what_is_shown_is_translated(path: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("path", [*PANEL, ROOT / "MRDiffusionLib" / "settings.py"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PANEL, *LIBRARY], ids=lambda path: path.name)
 def test_texts_are_collected(path: Path) -> None:
     """A collector reads the files: what it finds between the brackets must be a text, and no name or f-string."""
     calls = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call))
@@ -114,6 +116,21 @@ def test_settings_are_looked_up_where_they_stand(monkeypatch: pytest.MonkeyPatch
     info = info_of(SuperResolutionSettings, "matrix")
     assert "ROWS AND COLUMNS" in form.tip_of(info) and "PIXELS" in form.tip_of(info)
     assert set(asked) == {"MRDiffusionLib.settings"}
+
+
+def test_warnings_of_a_pack_are_translated_before_their_numbers_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    from MRDiffusionPanel import text
+    from panel_support import pack_info
+
+    german = "Die Schichten sind um {angle:.0f} Grad gedreht ({plane}, {pack})."
+    monkeypatch.setattr(text, "translate", lambda context, words: german if context == "packs.domain" else words)
+    info = pack_info("brains", domain={"plane": "axial", "median": {}})
+    assert plane_warnings((0.0, 1.0, 0.0), info, text.of_domain) == [
+        "Die Schichten sind um 90 Grad gedreht (axial, brains)."
+    ]
+    assert plane_warnings((0.0, 1.0, 0.0), info) == [
+        "The slices are turned by 90 degrees against the axial ones that pack brains has seen."
+    ]
 
 
 def test_all_texts_of_settings_are_marked() -> None:

@@ -17,7 +17,7 @@ from MRDiffusionLib.settings import SynthesisSettings, info_of, settings_from
 from .. import grids, nodes, roles
 from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
-from ..text import _
+from ..text import _, of_domain
 from .section import Section, Stored
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Synthesis(Parameters):
         return [
             *self._absent(),
             *self._resampled(),
-            *plane_warnings(grids.normal(first), self.pack),
-            *grid_warnings((rows, columns), (spacing[1], spacing[0]), self.pack),
+            *plane_warnings(grids.normal(first), self.pack, of_domain),
+            *grid_warnings((rows, columns), (spacing[1], spacing[0]), self.pack, of_domain),
             *(text for role, volume in self.inputs.items() for text in brightness_warnings(role, volume, self.pack)),
             *(
                 _("{name} is itself SYNTHETIC.").format(name=volume.GetName())
