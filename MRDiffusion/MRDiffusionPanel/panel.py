@@ -36,6 +36,7 @@ from .several import Several
 from .several_section import SeveralSection
 from .sweep import Sweep
 from .sweep_section import SweepSection
+from .tab_order import follow_reading
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
@@ -83,6 +84,7 @@ class Panel(VTKObservationMixin):
         self._next: Parameters | None = None
         self.estimates = Estimates(slicer.app.userSettings())
         self._build()
+        follow_reading(self.widget)
         self._connect()
         self.enter()
 
@@ -156,6 +158,7 @@ class Panel(VTKObservationMixin):
         """Leave nothing behind: no process, no observer, no file."""
         self._next = None
         self.warming.remove()
+        self.ui.settingsArea.verticalScrollBar().rangeChanged.disconnect(self._on_layout)
         self.preview.remove()
         self.installation.changed.disconnect(self.enter)
         self.installation.remove()
@@ -282,16 +285,20 @@ class Panel(VTKObservationMixin):
         self._update()
 
     def _on_difference(self, *_arguments: Any) -> None:
-        result = self.logic.results["result"]
+        result = self.results.current
         views.show_result(nodes.input_of(result), add_difference(result))
 
     def _show_results(self, made: dict[str, Any]) -> None:
         result = made.get("result")
         if result is not None and result.GetScene() is not None:
-            views.show_result(nodes.input_of(result), result)
+            if self.turn.took is made:
+                self.results.refresh()
+                return  # the views stay with the person
             self._choose_result(result)
+            views.show_result(nodes.input_of(result), result)
 
     def _choose_result(self, result: Any) -> None:
+        """Before it is shown: a comparison of another result in the views ends with it."""
         self.results.refresh()
         self.results.choose(result)
 
@@ -344,7 +351,8 @@ class Panel(VTKObservationMixin):
             return
         self._show_task()
         self._show_pack(self._pack())
-        self.section.show(self.parameters, self._pack())
+        if self.section.show(self.parameters, self._pack()):
+            follow_reading(self.widget)
         chosen, problem = self._checked()
         self._show_state(chosen, problem)
         self.warming.refresh(None if chosen is None or self._missing or chosen.pack_problem() else chosen)
@@ -386,7 +394,7 @@ class Panel(VTKObservationMixin):
         stoppable = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.cancelButton.enabled = stoppable or self.comparison.busy or (self.turn.busy and not logic.busy)
         ui.installButton.visible = bool(self._missing)
-        ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
+        ui.differenceButton.visible = not logic.busy and comparable(self.results.current)
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []
