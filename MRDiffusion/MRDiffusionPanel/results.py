@@ -187,7 +187,14 @@ def source_files(node: Any) -> list[str]:
 
 
 def check_inputs(node: Any) -> Callable[[], None]:
-    """Work for another thread: it raises UserError where an input has been changed since a result was made of it."""
+    """Work for another thread: it raises UserError where an input has been changed since a result was made of it.
+
+    Raises:
+        UserError: a sequence, whose frames are not made again one by one.
+    """
+    if sequences.sequence_of(node) is not None:
+        hint = _("Choose its input, and run all frames in the part Cine and batch")
+        raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
     provenance, volumes = nodes.provenance_of(node) or {}, nodes.inputs_of(node)
     told = provenance.get("inputs", {})
     wanted = [told.get(role, {}).get("sha256") for role in provenance["request"]["inputs"]]
@@ -210,11 +217,8 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene, a pack that is not installed or not the same, a sequence.
+        UserError: an input that has left the scene, a pack that is not installed or not the same.
     """
-    if sequences.sequence_of(node) is not None:
-        hint = _("Choose its input, and run all frames in the part Cine and batch")
-        raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
     provenance = nodes.provenance_of(node) or {}
     request = Request.from_json(provenance["request"])
     pack = next((each for each in packs if each.name == provenance["pack"]["name"]), None)

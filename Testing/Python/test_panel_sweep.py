@@ -137,7 +137,7 @@ def test_one_is_kept_and_can_be_made_again(panel: Any, heart: Any) -> None:
     kept.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
     panel.results.choose(kept)
     panel.results.buttons["again"].click()
-    wait_for(lambda: not panel.logic.busy)
+    wait_for(lambda: not panel.results.busy and not panel.logic.busy)
     again = panel.logic.results["result"]
     assert nodes.provenance_of(again)["request"] == provenance["request"]  # its seed and its slice
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), slicer.util.arrayFromVolume(kept))
