@@ -297,8 +297,10 @@ def test_a_list_of_volumes_goes_on_where_it_was_stopped(panel: Any, tmp_path: Pa
     panel.many.runButton.click()
     wait_for(lambda: not panel.many.busy and not panel.logic.busy)
     assert "goes on from here" in panel.many.text.text and "1 computed" in panel.many.text.text
+    assert "The 2 runs take" in panel.many.text.text  # those that are left
     kept = panel.results._listed[0][0]
-    assert "2 computed, 1 there before, 0 failed, of 3" in run(panel)
+    text = run(panel)
+    assert "2 computed, 1 there before, 0 failed, of 3" in text and "take" not in text
     assert kept.GetScene() is not None and panel.results.table.rowCount == 3
     assert sorted(nodes.input_of(node).GetName() for node, _t in panel.results._listed) == ["first", "second", "third"]
     # Other choices are other results, and one that was deleted is made again.
