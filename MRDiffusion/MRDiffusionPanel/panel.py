@@ -116,7 +116,7 @@ class Panel(VTKObservationMixin):
         self.turn = InTurn(self.logic, self._turns)
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)
-        self.several.played.connect(self._choose_result)
+        self.several.played.connect(self.results.choose)
         self.folders = FolderBatch(self.logic.worker)
         estimate, reference = self.estimates.sentence, self.compare.reference.currentNode
         self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, reference, estimate)
@@ -294,13 +294,8 @@ class Panel(VTKObservationMixin):
             if self.turn.took is made:
                 self.results.refresh()
                 return  # the views stay with the person
-            self._choose_result(result)
+            self.results.choose(result)  # which ends a comparison of another result in the views
             views.show_result(nodes.input_of(result), result)
-
-    def _choose_result(self, result: Any) -> None:
-        """Before it is shown: a comparison of another result in the views ends with it."""
-        self.results.refresh()
-        self.results.choose(result)
 
     # What the person sees
 

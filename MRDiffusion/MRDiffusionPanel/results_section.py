@@ -100,9 +100,14 @@ class ResultsSection:
 
     def refresh(self) -> None:
         """Bring the table up to date, if there is something to be done."""
+        if self._fill():
+            self._on_selection()
+
+    def _fill(self) -> bool:
+        """List the results with the same one chosen as before; gives whether anything has changed."""
         found = [(node, results.titles(node)) for node in reversed(results.results_of(slicer.mrmlScene))]
         if found == self._listed:
-            return
+            return False
         before = self.current
         self._listed = found
         self._watch.follow([node for node, _titles in found])
@@ -119,14 +124,21 @@ class ResultsSection:
         rows = max(1, min(len(found), ROWS_SHOWN))
         self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (rows + 1) + 6)
         self.table.blockSignals(False)
-        self.choose(before)
+        self._select(before)
+        return True
 
     def choose(self, node: Any) -> None:
-        """Choose a result; None for no one."""
+        """Choose a result, which may be new; None for no one. It is told once, as the whole panel follows."""
+        self._fill()
+        self._select(node)
+        self._on_selection()
+
+    def _select(self, node: Any) -> None:
         nodes_listed = [each for each, _titles in self._listed]
         if node is not None and node in nodes_listed:
+            self.table.blockSignals(True)
             self.table.selectRow(nodes_listed.index(node))
-        self._on_selection()
+            self.table.blockSignals(False)
 
     def _on_selection(self) -> None:
         node = self.current
