@@ -115,6 +115,11 @@ class MRDiffusionTest(ScriptedLoadableModuleTest):
 
         self_test.result_node(self)
 
+    def test_swipe(self):
+        from MRDiffusionPanel import self_test
+
+        self_test.swipe(self)
+
     def test_rehearsal(self):
         from MRDiffusionPanel import self_test
 

@@ -14,6 +14,11 @@ from typing import Any
 from .errors import SettingError
 
 
+def _(text: str) -> str:
+    """Marks what a person reads in the panel, for who collects the texts to translate; the panel translates it."""
+    return text
+
+
 @dataclass(frozen=True)
 class Info:
     """What a person and a widget need to know about a setting.
@@ -46,23 +51,25 @@ def setting(default: Any, **info: Any) -> Any:
 def _samples(default: int) -> Any:
     return setting(
         default,
-        label="Samples",
-        tip="How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
-        "deviation (where the model is unsure).",
+        label=_("Samples"),
+        tip=_(
+            "How many results to draw. From 2 on you get their mean (less invented detail) and their standard "
+            "deviation (where the model is unsure)."
+        ),
         minimum=1,
         maximum=64,
     )
 
 
 def _steps(default: int, tip: str) -> Any:
-    return setting(default, label="Steps", tip=tip, minimum=1, maximum=1000)
+    return setting(default, label=_("Steps"), tip=tip, minimum=1, maximum=1000)
 
 
 def _eta(default: float) -> Any:
     return setting(
         default,
-        label="Stochasticity",
-        tip="Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta.",
+        label=_("Stochasticity"),
+        tip=_("Fresh noise added at each DDIM step: 0 none, 1 as much as the reverse diffusion. Symbol: eta."),
         minimum=0.0,
         maximum=1.0,
         step=0.05,
@@ -75,61 +82,63 @@ class SuperResolutionSettings:
 
     matrix: tuple[int, int] = setting(
         (128, 128),
-        label="Target matrix",
-        tip="Rows and columns of the result. The field of view stays the same, so the pixels become smaller.",
+        label=_("Target matrix"),
+        tip=_("Rows and columns of the result. The field of view stays the same, so the pixels become smaller."),
         minimum=8,
         maximum=1024,
-        unit="pixels",
+        unit=_("pixels"),
     )
     method: str = setting(
         "projection",
-        label="Guidance",
-        tip="How the measured centre of k-space steers the sampling.",
+        label=_("Guidance"),
+        tip=_("How the measured centre of k-space steers the sampling."),
         choices=(
-            ("projection", "corrects each predicted image in k-space, weighted by the noise (DDNM, DiffPIR)"),
-            ("replacement", "mixes the noisy image with the equally noisy measurement (the VDM paper's lambda)"),
-            ("conditional", "shows the network the measurement without added noise; for packs trained so"),
-            ("gradient", "follows the gradient of the data misfit through the network; slow (DPS)"),
+            ("projection", _("corrects each predicted image in k-space, weighted by the noise (DDNM, DiffPIR)")),
+            ("replacement", _("mixes the noisy image with the equally noisy measurement (the VDM paper's lambda)")),
+            ("conditional", _("shows the network the measurement without added noise; for packs trained so")),
+            ("gradient", _("follows the gradient of the data misfit through the network; slow (DPS)")),
         ),
     )
     weight: float = setting(
         1.0,
-        label="Data weight",
-        tip="How strongly the result must agree with the measured image: 0 ignores it, 1 is full data consistency. "
-        "Symbol: lambda.",
+        label=_("Data weight"),
+        tip=_(
+            "How strongly the result must agree with the measured image: 0 ignores it, 1 is full data consistency. "
+            "Symbol: lambda."
+        ),
         minimum=0.0,
         maximum=1.0,
         step=0.05,
     )
     steps: int = _steps(
-        20, "Denoising steps. More steps take longer and make samples more like real images and less like their mean."
+        20, _("Denoising steps. More take longer and make samples more like real images and less like their mean.")
     )
     samples: int = _samples(1)
     sampler: str = setting(
         "ddim",
-        label="Sampler",
-        tip="The rule of a denoising step.",
+        label=_("Sampler"),
+        tip=_("The rule of a denoising step."),
         choices=(
-            ("ddim", "DDIM, with its stochasticity below"),
-            ("ancestral", "the reverse diffusion itself; needs many steps"),
-            ("dpmpp_2m", "DPM-Solver++(2M), deterministic, second order"),
+            ("ddim", _("DDIM, with its stochasticity below")),
+            ("ancestral", _("the reverse diffusion itself; needs many steps")),
+            ("dpmpp_2m", _("DPM-Solver++(2M), deterministic, second order")),
         ),
     )
     eta: float = _eta(1.0)
     strength: float = setting(
         1.0,
-        label="Start from noise",
-        tip="1 starts from pure noise; below 1 from the interpolated input with that much noise added. Symbol: t0.",
+        label=_("Start from noise"),
+        tip=_("1 starts from pure noise; below 1 from the interpolated input with that much noise added. Symbol: t0."),
         minimum=0.05,
         maximum=1.0,
         step=0.05,
     )
     noise: float | None = setting(
         None,
-        label="Noise of the input",
-        tip="Standard deviation of the noise in the low-resolution image, in its intensity units; empty: estimated.",
+        label=_("Noise of the input"),
+        tip=_("Standard deviation of the noise in the low-resolution image; empty: estimated. Symbol: s."),
         minimum=0.0,
-        unit="intensity",
+        unit=_("intensity"),
     )
 
 
@@ -139,14 +148,16 @@ class SynthesisSettings:
 
     target: str = setting(
         "",
-        label="Wanted sequence",
-        tip="The sequence to make; one that the pack knows and that is not among the given images.",
+        label=_("Wanted sequence"),
+        tip=_("The sequence to make; one that the pack knows and that is not among the given images."),
     )
     scales: tuple[tuple[str, float], ...] = setting(
         (),
-        label="Guidance scales",
-        tip="How strongly the result follows each given image: 0 ignores it, 1 as it was learnt, more exaggerates. "
-        "Symbol: c_I.",
+        label=_("Guidance scales"),
+        tip=_(
+            "How strongly the result follows each given image: 0 ignores it, 1 as it was learnt, more exaggerates. "
+            "Symbol: c_I."
+        ),
         minimum=0.0,
         maximum=10.0,
         step=0.1,
@@ -154,32 +165,36 @@ class SynthesisSettings:
     )
     guidance: str = setting(
         "averaged",
-        label="Guidance",
-        tip="How the scales of several images work together.",
+        label=_("Guidance"),
+        tip=_("How the scales of several images work together."),
         choices=(
-            ("averaged", "the mean of nested over all orders: no image comes first"),
-            ("nested", "one image after the other, in the order given (InstructPix2Pix)"),
-            ("composable", "each image on its own, added (composable diffusion)"),
+            ("averaged", _("the mean of nested over all orders: no image comes first")),
+            ("nested", _("one image after the other, in the order given (InstructPix2Pix)")),
+            ("composable", _("each image on its own, added (composable diffusion)")),
         ),
     )
     start: str = setting(
         "regression",
-        label="Start from",
-        tip="noise: from pure noise. regression: from a one-pass prediction of the wanted image with noise added. "
-        "The name of a given sequence: from that image with noise added, as CMRDiff does; a low strength then leaks "
-        "its contrast.",
+        label=_("Start from"),
+        tip=_(
+            "noise: from pure noise. regression: from a one-pass prediction of the wanted image with noise added. "
+            "The name of a given sequence: from that image with noise added, as CMRDiff does; a low strength then "
+            "leaks its contrast."
+        ),
     )
     strength: float = setting(
         0.6,
-        label="Strength",
-        tip="How much noise is added to what the sampling starts from: 1 all but hides it, 0 gives it back unchanged. "
-        "Symbol: t0.",
+        label=_("Strength"),
+        tip=_(
+            "How much noise is added to what the sampling starts from: 1 all but hides it, 0 gives it back "
+            "unchanged. Symbol: t0."
+        ),
         minimum=0.0,
         maximum=1.0,
         step=0.05,
     )
     steps: int = _steps(
-        20, "Denoising steps between the start and the result. From an image, 10 to 20 are enough; from noise, 30."
+        20, _("Denoising steps between the start and the result. From an image, 10 to 20 are enough; from noise, 30.")
     )
     samples: int = _samples(4)
     eta: float = _eta(0.0)
@@ -190,25 +205,27 @@ KINDS = ("noise", "blur")
 
 
 def _kind(tip: str) -> Any:
-    choices = (("noise", "fewer averages and parallel imaging"), ("blur", "a faster scan: less of k-space"))
-    return setting("noise", label="Kind", tip=tip, choices=choices)
+    choices = (("noise", _("fewer averages and parallel imaging")), ("blur", _("a faster scan: less of k-space")))
+    return setting("noise", label=_("Kind"), tip=tip, choices=choices)
 
 
 @dataclass(frozen=True)
 class DegradationSettings:
     """A low-quality acquisition of an image (seed 000; docs/methods.md)."""
 
-    kind: str = _kind("What the scan saves time by.")
+    kind: str = _kind(_("What the scan saves time by."))
     level: float = setting(
         0.5,
-        label="Level",
-        tip="How low the quality is: 0 is the image as it is. noise: the signal-to-noise ratio is divided by 8^level; "
-        "blur: the scan is 4^level times as fast.",
+        label=_("Level"),
+        tip=_(
+            "How low the quality is: 0 is the image as it is. noise: the signal-to-noise ratio is divided by "
+            "8^level; blur: the scan is 4^level times as fast."
+        ),
         minimum=0.0,
         maximum=1.0,
         step=0.05,
     )
-    steps: int = _steps(20, "Denoising steps.")
+    steps: int = _steps(20, _("Denoising steps."))
 
     @property
     def samples(self) -> int:
@@ -220,11 +237,11 @@ class DegradationSettings:
 class EnhancementSettings:
     """A better image from a noisy or fast scan, by a network in one pass (seed 000; docs/methods.md)."""
 
-    kind: str = _kind("What to mend.")
+    kind: str = _kind(_("What to mend."))
     level: float | None = setting(
         None,
-        label="Level",
-        tip="How low the quality of the given image is, as for degrading; empty: estimated from the image.",
+        label=_("Level"),
+        tip=_("How low the quality of the given image is, as for degrading; empty: estimated from the image."),
         minimum=0.0,
         maximum=1.0,
         step=0.05,
@@ -352,7 +369,7 @@ def _checked(f: Field[Any], value: Any) -> Any:
     assert default is not MISSING
     name = f.name
     if info.choices:
-        allowed = [choice for choice, _ in info.choices]
+        allowed = [choice for choice, _what in info.choices]
         if value not in allowed:
             raise SettingError(f"{name} = {shown(value)} is unknown", f"Use one of {', '.join(allowed)}")
         return value

@@ -8,6 +8,7 @@ from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.packs.domain import intensity_warnings
 
 from . import grids
+from .text import of_domain
 
 
 def brightness_warnings(role: str, volume: Any, pack: PackInfo) -> tuple[str, ...]:
@@ -16,7 +17,8 @@ def brightness_warnings(role: str, volume: Any, pack: PackInfo) -> tuple[str, ..
     if key not in _brightness:
         while len(_brightness) >= REMEMBERED:
             _brightness.pop(next(iter(_brightness)))
-        _brightness[key] = tuple(intensity_warnings(role, grids.middle(volume, pack.field_of_view_mm, LOOKED_AT), pack))
+        looked_at = grids.middle(volume, pack.field_of_view_mm, LOOKED_AT)
+        _brightness[key] = tuple(intensity_warnings(role, looked_at, pack, of_domain))
     return _brightness[key]
 
 

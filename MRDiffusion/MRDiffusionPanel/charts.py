@@ -1,10 +1,12 @@
 """Plots of a result against a real image, as nodes of the scene: table, series and chart.
 
-`matched`: the result is first made as bright as the reference (`comparison.brightness`).
+What is drawn is computed from numbers alone, outside of the main thread; `add` makes the nodes of it.
+`matched`: the result is first made as bright as the reference (`comparison.Pair.brightness`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,20 @@ import slicer
 import slicer.util
 from numpy.typing import NDArray
 
+from MRDiffusionLib.errors import InputError
+
 from . import nodes
-from .comparison import DRAWN, brightness, on_grid_of
+from .comparison import Pair, Voxels
 from .text import _
 
 BINS, FEW = 128, 16
 """Of a histogram; and points up to which a line has a dot at each."""
+DRAWN = 4000
+"""Voxels in a Bland-Altman plot."""
+KIND, RESULT = "MRDiffusion.Chart", "MRDiffusion.Result"
+"""Attribute of a chart: what it shows; and its reference to the result that it was made for."""
+LEGEND_ROOM = 0.1
+"""Height that is left above what is drawn for each line of the legend, in heights of it."""
 TABLE = "MRDiffusion.Table"
 """Reference of a chart to the tables of its series, which go with it."""
 COLOURS = (
@@ -29,9 +39,26 @@ Line = tuple[str, Any, Any]
 """Name, x and y."""
 
 
-def bland_altman(test: Any, reference: Any, matched: bool = False) -> Any:
+@dataclass(frozen=True)
+class Drawing:
+    """What a chart shows.
+
+    Attributes:
+        title: the word before a colon names it.
+        axes: titles of x and y.
+        lines: drawn through.
+        points: drawn as dots, or None.
+    """
+
+    title: str
+    axes: tuple[str, str]
+    lines: list[Line]
+    points: Line | None = None
+
+
+def bland_altman(pair: Pair, matched: bool = False) -> Drawing:
     """Difference over mean of voxels drawn at random, with the bias and the limits of agreement of all of them."""
-    made, true = _pair(test, reference, matched)
+    made, true = _shown(pair, matched)
     middle, difference = (made + true) / 2, made - true
     bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
     chosen = np.random.default_rng(0).permutation(len(made))[:DRAWN]
@@ -41,82 +68,109 @@ def bland_altman(test: Any, reference: Any, matched: bool = False) -> Any:
     )
     levels = {_("bias"): bias, _("upper limit"): bias + spread, _("lower limit"): bias - spread}
     lines = [(name, ends, np.full(2, value)) for name, value in levels.items()]
-    return _chart(
-        test,
-        title,
-        (_("mean of both"), _("result less reference")),
-        lines,
-        points=(_("voxels"), middle[chosen], difference[chosen]),
-    )
+    points = (_("voxels"), middle[chosen], difference[chosen])
+    return Drawing(title, (_("mean of both"), _("result less reference")), lines, points)
 
 
-def histogram(test: Any, reference: Any, matched: bool = False) -> Any:
+def histogram(pair: Pair, matched: bool = False) -> Drawing:
     """How often each intensity occurs, in the result and in the reference."""
-    made, true = _pair(test, reference, matched)
+    made, true = _shown(pair, matched)
     edges = np.linspace(min(made.min(), true.min()), max(made.max(), true.max()), BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     lines = [
         (name, centres, np.histogram(values, edges)[0].astype(float))
         for name, values in ((_("result"), made), (_("reference"), true))
     ]
-    return _chart(test, _("Histogram"), (_("intensity"), _("voxels")), lines)
+    return Drawing(_("Histogram"), (_("intensity"), _("voxels")), lines)
 
 
-def spectrum(test: Any, reference: Any, matched: bool = False) -> Any:
-    """Power over spatial frequency; of a super-resolution also where its measured band ends: beyond it is invented."""
-    from MRDiffusionLib.evaluation.metrics import radial_power_spectrum
+def spectrum(
+    made: Voxels, band: tuple[float, float] | None = None, pair: Pair | None = None, matched: bool = False
+) -> Drawing:
+    """Power over spatial frequency, of a super-resolution what was measured and what was invented.
 
-    made = _values(test, reference, matched)
-    true = np.nan_to_num(on_grid_of(test, reference))
-    spacing = test.GetSpacing()
-    found = [radial_power_spectrum(array, (spacing[1], spacing[0])) for array in (made, true)]
-    lines = [
-        (name, each.frequency[1:], 10 * np.log10(np.maximum(each.power[1:], 1e-12)))
-        for name, each in zip((_("result"), _("reference")), found)
-    ]
-    edge = measured_edge(test)
-    if edge is not None:
+    Args:
+        made: the result.
+        band: of `measured_band`.
+        pair: the result with a reference, which is drawn as well: its own voxels, where its axes are the result's, as
+            it loses its finest detail when it is resampled.
+    """
+    values = np.asarray(made.array, np.float64) if pair is None else pair.values(matched)
+    lines = []
+    if band is None:
+        lines.append(_power(_("result"), values, made.spacing))
+    else:
+        measured = _within(values, made.spacing, band)
+        lines.append(_power(_("measured"), measured, made.spacing))
+        lines.append(_power(_("invented"), values - measured, made.spacing))
+    if pair is not None:
+        own = pair.own_reference()
+        if own is None:
+            lines.append(_power(_("reference, resampled"), np.nan_to_num(pair.true()), made.spacing))
+        else:
+            lines.append(_power(_("reference"), own.array, own.spacing))
+    if band is not None:
         heights = np.concatenate([line[2] for line in lines])
-        lines.append((_("end of the measured band"), np.full(2, edge), np.array([heights.min(), heights.max()])))
-    title = _("Measured and invented") if edge is not None else _("Power spectrum")
-    return _chart(test, title, (_("cycles per mm"), _("power (dB)")), lines)
+        ends = np.array([heights.min(), heights.max()])
+        lines.append((_("end of the measured band"), np.full(2, min(band)), ends))
+    title = _("Power spectrum") if band is None else _("Measured and invented")
+    return Drawing(title, (_("cycles per mm"), _("power density (dB)")), lines)
 
 
-def measured_edge(test: Any) -> float | None:
-    """The highest frequency along an axis that a super-resolution was given, cycles per mm; None for other results."""
+def measured_band(test: Any) -> tuple[float, float] | None:
+    """The highest frequencies along columns and rows that a super-resolution was given, cycles per mm; None for others
+    and where its input has left the scene."""
     provenance = nodes.provenance_of(test) or {}
     if provenance.get("request", {}).get("task") != "superresolution":
         return None
     source = nodes.input_of(test)
-    return None if source is None else 0.5 / max(source.GetSpacing()[:2])
+    if source is None:
+        return None
+    x, y, _z = source.GetSpacing()
+    return 0.5 / x, 0.5 / y
 
 
-def _values(test: Any, reference: Any, matched: bool) -> Floats:
-    factor = brightness(test, reference) if matched else 1.0
-    return factor * np.asarray(slicer.util.arrayFromVolume(test), np.float64)
+def add(test: Any, kind: str, drawing: Drawing) -> Any:
+    """A chart of a result, in the place of the one of this kind that it had. It is named after the result."""
+    scene = test.GetScene()
+    for chart in slicer.util.getNodesByClass("vtkMRMLPlotChartNode", scene):
+        if chart.GetAttribute(KIND) == kind and chart.GetNodeReference(RESULT) is test:
+            remove(chart)
+    # The title names the word alone: a longer one is cut off in the view.
+    name, title = f"{drawing.title.split(':')[0]}, {test.GetName().split(' | ')[0]}", f"{nodes.WORD} {drawing.title}"
+    chart = make(scene, name, title, drawing.axes, drawing.lines, drawing.points)
+    chart.SetAttribute(KIND, kind)
+    chart.AddNodeReferenceID(RESULT, test.GetID())
+    return chart
 
 
-def _pair(test: Any, reference: Any, matched: bool) -> tuple[Floats, Floats]:
+def _power(name: str, stack: NDArray[Any], spacing: tuple[float, float, float]) -> Line:
+    """Density of power, mean over the slices, so that pixels of other sizes give the same; without its mean."""
+    from MRDiffusionLib.evaluation.metrics import radial_power_spectrum
+
+    found = radial_power_spectrum(stack, (spacing[1], spacing[0]))
+    density = found.power * spacing[0] * spacing[1]
+    seen = (found.frequency > 0) & (density > 1e-12 * density.max())
+    return name, found.frequency[seen], 10 * np.log10(density[seen])
+
+
+def _within(stack: Floats, spacing: tuple[float, float, float], band: tuple[float, float]) -> Floats:
+    """What lies within a band of k-space."""
+    rows, columns = stack.shape[1:]
+    within = np.abs(np.fft.fftfreq(columns, spacing[0]))[None] <= band[0] * (1 + 1e-6)
+    within = within & (np.abs(np.fft.fftfreq(rows, spacing[1]))[:, None] <= band[1] * (1 + 1e-6))
+    return np.stack([np.fft.ifft2(np.fft.fft2(each) * within).real for each in stack])
+
+
+def _shown(pair: Pair, matched: bool) -> tuple[Floats, Floats]:
     """Intensities of the voxels in which one of the two shows more than air, float64."""
-    made = _values(test, reference, matched)
-    true = on_grid_of(test, reference).astype(np.float64)
+    made, true = pair.values(matched), pair.true().astype(np.float64)
     seen = np.isfinite(true)
     level = 0.05 * np.percentile(true[seen], 99)
     shown = seen & ((true > level) | (made > level))
+    if np.count_nonzero(shown) < 2:
+        raise InputError(_("the two volumes show nothing but air where both are"), _("Choose another reference"))
     return made[shown], true[shown]
-
-
-def _chart(
-    test: Any,
-    title: str,
-    axes: tuple[str, str],
-    lines: list[Line],
-    points: Line | None = None,
-) -> Any:
-    """A chart that is named after a result."""
-    what = test.GetName().split(" | ")[0]
-    # The title names the word alone: a longer one is cut off in the view.
-    return make(test.GetScene(), f"{title.split(':')[0]}, {what}", f"{nodes.WORD} {title}", axes, lines, points)
 
 
 def make(
@@ -128,6 +182,12 @@ def make(
     chart.SetXAxisTitle(axes[0])
     chart.SetYAxisTitle(axes[1])
     everything = [(each, False) for each in lines] + ([(points, True)] if points is not None else [])
+    chart.SetLegendVisibility(len(everything) > 1)
+    if len(everything) > 1:  # the legend lies in the upper corner, over whatever is drawn there
+        heights = np.concatenate([np.ravel(y) for (_label, _x, y), _scattered in everything]).astype(float)
+        low, high = float(heights.min()), float(heights.max())
+        chart.SetYAxisRangeAuto(False)
+        chart.SetYAxisRange(low - 0.05 * (high - low), high + LEGEND_ROOM * len(everything) * (high - low))
     kind = slicer.vtkMRMLPlotSeriesNode
     for number, ((label, x, y), scattered) in enumerate(everything):
         table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{label}, {chart.GetName()}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,17 @@ import slicer.util
 from MRDiffusionLib.errors import UserError
 
 from . import charts, comparison, views
+from .arrangement import Arrangement
+from .background import Background
 from .form import Form, drop_down, selector
+from .swipe import Swipe
 from .text import _
 
 FLICKER_MS = 500
+LOOKS = ("beside", "flicker", "swipe")
+"""Ways to look from one image to the other; one at a time."""
+PLOTS = ("bland_altman", "histogram", "spectrum")
+EDGE_STEPS = 100
 
 
 class CompareSection:
@@ -33,12 +42,18 @@ class CompareSection:
         self._segments: list[tuple[Any, str] | None] = []
         self._rows: list[comparison.Row] = []
         self._slots: list[Any] = []
-        self._told = ""
+        self._told, self._looking = "", ""
+        self._seen: tuple[Any, Any] = (None, None)
+        """Result and reference that are looked at."""
+        self._before: Any = None
+        self._background, self._computing = Background(), False
+        self._swipe = Swipe(self._show_edge, self._end_look)
         self._build(box)
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_MS)
         self._timer.timeout.connect(self._flick)
         compare.changed.connect(self.refresh)
+        self._show_edge()
         self.refresh()
 
     def _build(self, box: Any) -> None:
@@ -59,10 +74,25 @@ class CompareSection:
             box,
             ("compare", _("Compare"), _("Compute figures of image quality"), self._on_compare),
             ("difference", _("Difference"), _("Show the result less the reference, in colours"), self._on_difference),
-            ("beside", _("Side by side"), _("Show both in two views that move together"), self._on_beside),
-            ("flicker", _("Flicker"), _("Show them in turn, in the same place; press again to stop"), self._on_flicker),
         )
-        self.buttons["flicker"].checkable = True
+        self._row_of_buttons(
+            box,
+            ("beside", _("Side by side"), _("Both in two views that move together; press again to end"), self._look),
+            ("flicker", _("Flicker"), _("One after the other in the same place; press again to end"), self._look),
+            (
+                "swipe",
+                _("Swipe"),
+                _("The result left of an edge that you drag, the reference right of it; press again to end"),
+                self._look,
+            ),
+        )
+        for name in LOOKS:
+            self.buttons[name].checkable = True
+        self.edge = qt.QSlider(qt.Qt.Horizontal)
+        self.edge.maximum = EDGE_STEPS
+        self.edge.toolTip = _("Move the edge; it can be dragged in the views, too")
+        self.edge.valueChanged.connect(self._on_edge)
+        box.layout().addWidget(self.edge)
         self._row_of_buttons(
             box,
             ("bland_altman", _("Bland-Altman"), _("Plot the difference of voxels over their mean"), self._on_plot),
@@ -104,7 +134,8 @@ class CompareSection:
 
     def remove(self) -> None:
         """Let go of scene and comparison."""
-        self._timer.stop()
+        self._end_look()
+        self._background.close()
         self._compare.changed.disconnect(self.refresh)
         self.reference.setMRMLScene(None)
         self._segments = []
@@ -114,7 +145,7 @@ class CompareSection:
         result, reference = self._result(), self.reference.currentNode()
         self.label.text = result.GetName() if result is not None else _("choose one in the list of results")
         self._fill_segments()
-        self._rows = self._current_rows(result)
+        self._rows = comparison.all_rows(result) if result is not None else []
         self.table.setRowCount(len(self._rows))
         for number, row in enumerate(self._rows):
             for column, text in enumerate(row):
@@ -123,20 +154,19 @@ class CompareSection:
         self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (len(self._rows) + 1) + 6)
         problem = "" if result is None or reference is None else comparison.pair_problem(result, reference)
         both = result is not None and reference is not None and not problem
+        idle = not self._computing
         for name, button in self.buttons.items():
             button.enabled = bool(self._rows) if name in ("copy", "csv") else both
+        for name in ("difference", *PLOTS):
+            self.buttons[name].enabled = both and idle
         self.buttons["compare"].enabled = both and not self._compare.busy
-        if not both:
-            self.buttons["flicker"].checked = False
-            self._timer.stop()
+        alone = result is not None and charts.measured_band(result) is not None
+        self.buttons["spectrum"].enabled = (both or alone) and idle
+        if self._looking and (not both or self._seen != (result, reference)):
+            self._end_look()
         notes = self._compare.figures.get("notes", []) if self._compare.figures else []
-        self.text.text = "\n".join(filter(None, [problem, self._told or self._compare.message, *notes]))
-
-    def _current_rows(self, result: Any) -> list[comparison.Row]:
-        if result is None:
-            return []
-        kept = comparison.figures_of(result)
-        return [*comparison.rows_of(kept), *comparison.k_space_rows(result)] if kept else []
+        measured = comparison.k_space_note(result) if result is not None else ""
+        self.text.text = "\n".join(filter(None, [problem, self._told or self._compare.message, *notes, measured]))
 
     def _fill_segments(self) -> None:
         names, found = [_("the whole image")], [None]
@@ -167,37 +197,102 @@ class CompareSection:
         segment = self._segments[index] if 0 <= index < len(self._segments) else None
         self._compare.start(self._result(), self._reference(), segment, self.matched.checked)
 
-    def _on_difference(self, _name: str) -> None:
-        difference = comparison.add_difference(self._result(), self._reference(), self.matched.checked)
-        views.show_result(self._reference(), difference)
+    def _on_difference(self, _name: str) -> str:
+        result, reference = self._result(), self._reference()
+        pair = comparison.pair_of(result, reference)
 
-    def _on_beside(self, _name: str) -> None:
-        views.show_beside(self._result(), self._reference())
+        def show(values: Any) -> str:
+            views.show_result(reference, comparison.add_difference(result, reference, values))
+            return ""
 
-    def _on_flicker(self, _name: str) -> None:
-        if self.buttons["flicker"].checked:
-            views.show_result(self._reference(), self._result())
+        return self._compute(functools.partial(pair.difference, self.matched.checked), show, result, reference)
+
+    def _compute(self, work: Callable[[], Any], show: Callable[[Any], str], *volumes: Any) -> str:
+        """Do some work outside of the main thread, and show what it gives, if the volumes are still there then."""
+
+        def then(done: Future[Any]) -> None:
+            self._computing = False
+            try:
+                found = done.result()
+                self._told = show(found) if all(volume.GetScene() is not None for volume in volumes) else ""
+            except UserError as error:
+                self._told = _("Failed: {message}").format(message=error)
+            self.refresh()
+
+        self._computing = True
+        self._background.run(work, then)
+        return _("Computing")
+
+    def _look(self, name: str) -> None:
+        """One of the ways to look from one image to the other begins, which ends the one before; or it ends."""
+        wanted = self.buttons[name].checked
+        self._end_look()
+        if not wanted:
+            return
+        result, reference = self._seen = (self._result(), self._reference())
+        self._looking, self.buttons[name].checked = name, True
+        if name == "beside":
+            self._before = Arrangement()
+            views.show_beside(result, reference)
+        elif name == "flicker":
+            views.show_result(reference, result)
             self._timer.start()
         else:
+            self._swipe.start(result, reference)
+            self._show_edge()
+
+    def _end_look(self) -> None:
+        looking, self._looking = self._looking, ""
+        if looking == "beside":
+            self._before.restore(views.BESIDE)
+        elif looking == "flicker":
             self._timer.stop()
-            views.fade(self._reference(), 0.0)
+            views.fade(self._seen[1], 0.0)
+        elif looking == "swipe":
+            self._swipe.stop()
+        self._seen = (None, None)
+        for name in LOOKS:
+            self.buttons[name].checked = False
+        self._show_edge()
 
     def _flick(self) -> None:
         """The reference in front of the result appears, or goes."""
-        shown = views.opacity_of(self._reference())
+        shown = views.opacity_of(self._seen[1])
         if shown is None:  # somebody shows something else
-            self._timer.stop()
-            self.buttons["flicker"].checked = False
+            self._end_look()
         else:
-            views.fade(self._reference(), 0.0 if shown > 0 else 1.0)
+            views.fade(self._seen[1], 0.0 if shown > 0 else 1.0)
+
+    def _show_edge(self) -> None:
+        self.edge.visible = self._swipe.active
+        self.edge.blockSignals(True)
+        self.edge.value = round(self._swipe.fraction * EDGE_STEPS)
+        self.edge.blockSignals(False)
+
+    def _on_edge(self, value: int) -> None:
+        self._swipe.move(value / EDGE_STEPS)
 
     def _on_plot(self, name: str) -> str:
-        chart = getattr(charts, name)(self._result(), self._reference(), self.matched.checked)
-        charts.show(chart)
-        return chart.GetTitle()
+        result, reference, matched = self._result(), self._reference(), self.matched.checked
+        work: Callable[[], charts.Drawing]
+        if name == "spectrum":
+            usable = reference is not None and not comparison.pair_problem(result, reference)
+            pair = comparison.pair_of(result, reference) if usable else None
+            band, made = charts.measured_band(result), comparison.voxels_of(result)
+            work = functools.partial(charts.spectrum, made, band, pair, matched)
+        else:
+            work = functools.partial(getattr(charts, name), comparison.pair_of(result, reference), matched)
+
+        def show(drawing: charts.Drawing) -> str:
+            chart = charts.add(result, name, drawing)
+            charts.show(chart)
+            return str(chart.GetTitle())
+
+        return self._compute(work, show, result)
 
     def _on_copy(self, _name: str) -> str:
-        slicer.app.clipboard().setText("\n".join("\t".join(row) for row in self._rows))
+        table = comparison.table_of(self._result())
+        slicer.app.clipboard().setText("\n".join("\t".join(row) for row in table))
         return _("The table is on the clipboard.")
 
     def _on_csv(self, _name: str) -> str | None:
@@ -206,7 +301,7 @@ class CompareSection:
         if not file:
             return None
         try:
-            Path(file).write_text(comparison.as_csv(self._rows), encoding="utf-8")
+            Path(file).write_text(comparison.as_csv(comparison.table_of(self._result())), encoding="utf-8")
         except OSError as error:
             raise UserError(
                 _("{file} cannot be written ({reason})").format(file=file, reason=error.strerror)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import shutil
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from MRDiffusionLib.errors import InputError, UserError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
 from . import difference, grids, nodes
+from .background import Background
 from .parameters import image_problem
 from .signals import Signal
 from .text import _
@@ -25,21 +29,106 @@ from .text import _
 FIGURES = "MRDiffusion.Comparison"
 """Attribute of a result: what it was last compared with, and the figures."""
 MEASURES = (
-    ("psnr_db", "PSNR (dB)", "{:.2f}"),
-    ("ssim", "SSIM", "{:.4f}"),
-    ("ms_ssim", "MS-SSIM", "{:.4f}"),
-    ("haarpsi", "HaarPSI", "{:.4f}"),
-    ("mae", "MAE", "{:.4g}"),
-    ("nrmse", "NRMSE", "{:.4f}"),
-    ("voxels", "voxels", "{:d}"),
+    ("psnr_db", _("PSNR (dB)"), "{:.2f}"),
+    ("ssim", _("SSIM"), "{:.4f}"),
+    ("ms_ssim", _("MS-SSIM"), "{:.4f}"),
+    ("haarpsi", _("HaarPSI"), "{:.4f}"),
+    ("mae", _("MAE"), "{:.4g}"),
+    ("nrmse", _("NRMSE"), "{:.4f}"),
+    ("voxels", _("voxels"), "{:d}"),
 )
 """Entry of the figures, title and format."""
 DIVERGING = "vtkMRMLColorTableNodeFileDivergingBlueRed.txt"
-DRAWN = 4000
-"""Voxels in a Bland-Altman plot."""
+FAR = 3.0
+"""How many times above or below its noise a residual in k-space says that something is wrong; the shipped pack reaches
+0.7 to 1.2 (docs/results/superresolution.md)."""
+PARALLEL = 1e-3
+"""How far, in voxels for each voxel, axes of two grids may be apart to count as parallel."""
 
 Row = tuple[str, str, str]
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """A volume as numbers, taken from its node in the main thread: another thread must not touch nodes.
+
+    Attributes:
+        array: (slices, rows, columns).
+        spacing: of columns, rows and slices, mm.
+    """
+
+    array: NDArray[Any]
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A result and a reference. All that is computed with them takes long in a large volume, and so does loading SciPy.
+
+    Attributes:
+        made, reference: the two.
+        to_index: voxel of the result (column, row, slice, 1) to that of the reference, (4, 4); None on the same grid.
+    """
+
+    made: Voxels
+    reference: Voxels
+    to_index: NDArray[np.float64] | None
+
+    def true(self) -> Floats:
+        """The reference's intensities where the result's voxels lie, linear in between; NaN where it shows nothing.
+
+        Raises:
+            InputError: it shows nothing of the result.
+        """
+        values = np.asarray(self.reference.array, np.float32)
+        if self.to_index is None:
+            return values
+        from scipy import ndimage
+
+        slices, rows, columns = self.made.array.shape
+        found = np.empty((slices, rows, columns), np.float32)
+        y, x = np.mgrid[:rows, :columns]
+        limit = np.array(values.shape)[::-1, None] - 0.5
+        for number in range(slices):  # a slice at a time, for the memory
+            index = self.to_index @ np.stack([x.ravel(), y.ravel(), np.full(x.size, number), np.ones(x.size)])
+            sampled = ndimage.map_coordinates(values, index[2::-1], order=1, mode="nearest")
+            outside = ((index[:3] < -0.5) | (index[:3] > limit)).any(0)
+            sampled[outside] = np.nan
+            found[number] = sampled.reshape(rows, columns)
+        if not np.isfinite(found).any():
+            raise InputError(_("the reference and the result show different places"), _("Choose another reference"))
+        return found
+
+    def brightness(self) -> float:
+        """By what the result is multiplied to be as bright as the reference, as least squares says; 1 for nothing."""
+        made, true = np.asarray(self.made.array, np.float64), self.true()
+        seen = np.isfinite(true)
+        power, shared = float((made[seen] ** 2).sum()), float((made[seen] * true[seen]).sum())
+        return shared / power if power > 0 and shared > 0 else 1.0
+
+    def values(self, matched: bool = False) -> NDArray[np.float64]:
+        """The result's intensities, `matched` multiplied by `brightness`."""
+        return (self.brightness() if matched else 1.0) * np.asarray(self.made.array, np.float64)
+
+    def difference(self, matched: bool = False) -> Floats:
+        """Result less reference, NaN where the reference shows nothing."""
+        return (self.values(matched) - self.true()).astype(np.float32)
+
+    def own_reference(self) -> Voxels | None:
+        """The reference's own voxels where the result lies, not resampled; None where its axes are turned."""
+        if self.to_index is None:
+            return self.reference
+        scale = self.to_index[:3, :3]
+        if np.abs(scale - np.diag(np.diag(scale))).max() > PARALLEL:
+            return None
+        size = np.array(self.made.array.shape[::-1])
+        corners = [self.to_index[:3, :3] @ end + self.to_index[:3, 3] for end in (-0.5 * np.ones(3), size - 0.5)]
+        first = np.maximum(np.rint(np.min(corners, 0) + 0.5), 0).astype(int)
+        last = np.rint(np.max(corners, 0) + 0.5).astype(int)
+        part = tuple(slice(low, high) for low, high in zip(first[::-1], last[::-1]))
+        cut = self.reference.array[part]
+        return Voxels(cut, self.reference.spacing) if min(cut.shape[1:], default=0) > 1 and len(cut) else None
 
 
 class Comparison:
@@ -56,10 +145,10 @@ class Comparison:
 
     def __init__(self, worker: Any) -> None:
         self.message, self.figures, self.changed = "", dict[str, Any](), Signal()
-        self._worker = worker
+        self._worker, self._background = worker, Background()
         self._count, self._pending = 0, ""
         self._test: Any = None
-        self._reference = ""
+        self._reference = self._within = ""
         self._folder: PrivateFolder | None = None
         worker.message.connect(self._on_message)
         worker.ended.connect(self._on_ended)
@@ -76,23 +165,24 @@ class Comparison:
             test: the volume to judge.
             reference: a real image of the same place, on any grid.
             segment: a vtkMRMLSegmentationNode and the ID of one of its segments, to judge inside it as well.
-            matched: multiply the result by `brightness` first.
+            matched: multiply the result by `Pair.brightness` first.
 
         Raises:
             UserError: volumes that cannot be compared.
         """
-        problem = pair_problem(test, reference)
-        if problem:
-            raise InputError(problem)
+        pair = pair_of(test, reference)
         self._folder = self._folder or PrivateFolder()
         self._count += 1
         pending = f"compare-{self._count}"
         message: dict[str, Any] = {"type": "evaluate", "id": pending}
         message.update(_export(self._folder.path / pending, test, reference, segment))
-        message["factor"] = brightness(test, reference) if matched else 1.0
         self._pending, self._test, self._reference = pending, test, reference.GetName()
+        self._within = _segment_name(*segment) if segment is not None else ""
         self._become(_("Comparing {test} with {reference}").format(test=test.GetName(), reference=self._reference), {})
-        self._worker.send(message)
+        if matched:
+            self._background.run(pair.brightness, functools.partial(self._send, message))
+        else:
+            self._worker.send({**message, "factor": 1.0})
 
     def cancel(self) -> None:
         """Wait for the figures no more."""
@@ -104,8 +194,17 @@ class Comparison:
         """Leave nothing behind."""
         self._worker.message.disconnect(self._on_message)
         self._worker.ended.disconnect(self._on_ended)
+        self._background.close()
         if self._folder is not None:
             self._folder.close()
+
+    def _send(self, message: dict[str, Any], factor: Future[float]) -> None:
+        if self._pending != message["id"]:  # it has ended meanwhile
+            return
+        try:
+            self._worker.send({**message, "factor": factor.result()})
+        except UserError as error:
+            self._end(_("Failed: {message}").format(message=error), {})
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if not self._pending or message.get("id") != self._pending:
@@ -113,7 +212,7 @@ class Comparison:
         if message["type"] == "evaluation":
             figures, test = message["figures"], self._test
             if test.GetScene() is not None:
-                test.SetAttribute(FIGURES, json.dumps({"with": self._reference, **figures}))
+                test.SetAttribute(FIGURES, json.dumps({"with": self._reference, "within": self._within, **figures}))
             self._end(_("Compared with {reference}").format(reference=self._reference), figures)
         elif message["type"] == "error":
             self._end(_("Failed: {message}").format(message=f"{message['message']}. {message['hint']}".strip(". ")), {})
@@ -152,7 +251,8 @@ def pair_problem(test: Any, reference: Any) -> str:
 
 
 def figures_of(result: Any) -> dict[str, Any]:
-    """The figures that a result was last compared with, and 'with', the reference's name; empty where it never was."""
+    """The figures that a result was last compared with; 'with' and 'within', the names of the reference and of the
+    segment; empty where it never was."""
     return json.loads(result.GetAttribute(FIGURES) or "{}")
 
 
@@ -180,61 +280,73 @@ def k_space_rows(result: Any) -> list[Row]:
     return found
 
 
-def as_csv(rows: list[Row]) -> str:
-    """The table as text that spreadsheets read."""
+def k_space_note(result: Any) -> str:
+    """What it means where a super-resolution's residual is far from its noise; empty where it is not."""
+    ratio = nodes.measurements_of(result).get("residual_over_noise")
+    if ratio is None or 1 / FAR <= ratio <= FAR:
+        return ""
+    if ratio > FAR:
+        text = _(
+            "The residual in k-space is {ratio:.1f} times the noise, far above 1: the result does not agree with what "
+            "was measured. Raise the data weight, or choose another method."
+        )
+    else:
+        text = _(
+            "The residual in k-space is {ratio:.2f} times the noise, far below 1: the result repeats the noise of the "
+            "input. Lower the data weight, or give the noise that the input has."
+        )
+    return text.format(ratio=ratio)
+
+
+def table_of(result: Any) -> list[tuple[str, ...]]:
+    """The figures of a result with their titles, for a spreadsheet; each row says what was compared with what."""
+    kept = figures_of(result)
+    about = (result.GetName(), kept.get("with", ""), kept.get("within", ""))
+    titles = (_("result"), _("reference"), _("segment"), _("measure"), _("whole"), _("inside the segment"))
+    return [titles, *((*about, *row) for row in all_rows(result))]
+
+
+def all_rows(result: Any) -> list[Row]:
+    """All figures that a result has."""
+    return [*rows_of(figures_of(result)), *k_space_rows(result)]
+
+
+def as_csv(table: list[tuple[str, ...]]) -> str:
+    """A table as text that spreadsheets read."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([(_("measure"), _("whole"), _("segment")), *rows])
+    csv.writer(stream, lineterminator="\n").writerows(table)
     return stream.getvalue()
 
 
-def on_grid_of(test: Any, reference: Any) -> Floats:
-    """The reference's intensities where the result's voxels lie, linear in between; NaN where it shows nothing."""
-    values = np.asarray(slicer.util.arrayFromVolume(reference), np.float32)
-    if grids.same(reference, test):
-        return values
-    from scipy import ndimage  # it takes half a second, which nobody who opens the panel should wait
-
-    to_index = np.linalg.inv(grids.affine_beside(reference, test)) @ grids.affine(test)
-    columns, rows, slices = grids.size(test)
-    found = np.empty((slices, rows, columns), np.float32)
-    y, x = np.mgrid[:rows, :columns]
-    limit = np.array(values.shape)[::-1, None] - 0.5
-    for number in range(slices):  # a slice at a time, for the memory
-        index = to_index @ np.stack([x.ravel(), y.ravel(), np.full(x.size, number), np.ones(x.size)])
-        sampled = ndimage.map_coordinates(values, index[2::-1], order=1, mode="nearest")
-        outside = ((index[:3] < -0.5) | (index[:3] > limit)).any(0)
-        sampled[outside] = np.nan
-        found[number] = sampled.reshape(rows, columns)
-    return found
+def voxels_of(volume: Any) -> Voxels:
+    """The numbers of a volume node."""
+    return Voxels(slicer.util.arrayFromVolume(volume), volume.GetSpacing())
 
 
-def brightness(test: Any, reference: Any) -> float:
-    """By what a volume is multiplied to be as bright as a reference, in the sense of least squares; 1 for nothing."""
-    made, true = np.asarray(slicer.util.arrayFromVolume(test), np.float64), on_grid_of(test, reference)
-    seen = np.isfinite(true)
-    power, shared = float((made[seen] ** 2).sum()), float((made[seen] * true[seen]).sum())
-    return shared / power if power > 0 and shared > 0 else 1.0
-
-
-def add_difference(test: Any, reference: Any, matched: bool = False) -> Any:
-    """A new node: a volume less a reference on its grid, blue where it is darker and red where it is brighter.
-
-    Args:
-        matched: multiply the volume by `brightness` first.
-    """
+def pair_of(test: Any, reference: Any) -> Pair:
+    """The numbers of two volume nodes. Raises InputError where they cannot be compared."""
     problem = pair_problem(test, reference)
     if problem:
-        raise UserError(problem)
-    factor = np.float32(brightness(test, reference) if matched else 1.0)
-    values = factor * np.asarray(slicer.util.arrayFromVolume(test), np.float32) - on_grid_of(test, reference)
+        raise InputError(problem)
+    to_index = None
+    if not grids.same(reference, test):
+        to_index = np.linalg.inv(grids.affine_beside(reference, test)) @ grids.affine(test)
+    return Pair(voxels_of(test), voxels_of(reference), to_index)
+
+
+def add_difference(test: Any, reference: Any, values: Floats) -> Any:
+    """A new node of `Pair.difference`, blue where the result is darker and red where it is brighter."""
     what = test.GetName().replace(nodes.WORD, "").split(" | ")[0].strip()
     name = f"{nodes.WORD} difference, {what} less {reference.GetName()}"
-    node = difference.add_node(name, np.nan_to_num(values), test, reference)
+    node = difference.add_node(name, values, test, reference)
     if test.GetScene().GetNodeByID(DIVERGING) is not None:
         node.GetDisplayNode().SetAndObserveColorNodeID(DIVERGING)
     nodes.add_legend(node)
     return node
+
+
+def _segment_name(segmentation: Any, segment: str) -> str:
+    return str(segmentation.GetSegmentation().GetSegment(segment).GetName())
 
 
 def _export(folder: Path, test: Any, reference: Any, segment: tuple[Any, str] | None) -> dict[str, str]:
@@ -257,7 +369,7 @@ def _mask(test: Any, segmentation: Any, segment: str) -> Any:
     """A segment on the grid of a volume, as a node without a scene, in that volume's frame."""
     array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment, test)
     if array is None or not array.any():
-        name = segmentation.GetSegmentation().GetSegment(segment).GetName()
+        name = _segment_name(segmentation, segment)
         raise InputError(
             _("the segment {name} lies outside of {volume}").format(name=name, volume=test.GetName()),
             _("Choose another segment"),

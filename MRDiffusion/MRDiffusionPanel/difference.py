@@ -19,7 +19,7 @@ def comparable(result: Any) -> bool:
     if result is None or result.GetScene() is None:
         return False
     given, provenance = nodes.input_of(result), nodes.provenance_of(result) or {}
-    return provenance["request"]["task"] in SAME_KIND and given is not None and grids.same(given, result)
+    return provenance.get("request", {}).get("task") in SAME_KIND and given is not None and grids.same(given, result)
 
 
 def add_difference(result: Any) -> Any:
@@ -30,7 +30,11 @@ def add_difference(result: Any) -> Any:
 
 
 def add_node(name: str, values: NDArray[np.float32], result: Any, less: Any) -> Any:
-    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels."""
+    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels.
+
+    Args:
+        values: (slices, rows, columns); NaN where there is nothing to compare with, which is not drawn.
+    """
     scene = result.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(result)
@@ -42,6 +46,10 @@ def add_node(name: str, values: NDArray[np.float32], result: Any, less: Any) -> 
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    display.SetWindowLevel(2 * max(float(np.percentile(np.abs(values), 99)), 1e-6), 0.0)
+    display.SetWindowLevel(2 * max(float(np.nanpercentile(np.abs(values), 99)), 1e-6), 0.0)
+    if np.isnan(values).any():  # it lies in no range
+        display.AutoThresholdOff()
+        display.SetThreshold(float(np.nanmin(values)), float(np.nanmax(values)))
+        display.ApplyThresholdOn()
     nodes.file_in_folder(scene, node, result)
     return node

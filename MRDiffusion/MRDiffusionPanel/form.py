@@ -12,7 +12,7 @@ import slicer
 
 from MRDiffusionLib.settings import Info, info_of
 
-from .text import _
+from .text import _, of_setting
 
 
 class Form:
@@ -51,14 +51,15 @@ class Form:
         """A row for a setting; gives its widget."""
         info = info_of(settings, name)
         widget = self.bound[parameter] = _widget(info, next(f.default for f in fields(settings) if f.name == name))
-        self.row(_(info.label), tip_of(info), widget)
+        self.row(of_setting(info.label), tip_of(info), widget)
         return widget
 
     def pair(self, settings: type, name: str, parameters: tuple[str, str]) -> None:
         """A row for a setting of two whole numbers."""
         info, boxes = info_of(settings, name), [qt.QSpinBox(), qt.QSpinBox()]
         self.bound.update(zip(parameters, boxes))
-        self.row(_(info.label), tip_of(info), boxes[0], qt.QLabel("x"), boxes[1], qt.QLabel(_(info.unit)))
+        unit = qt.QLabel(of_setting(info.unit))
+        self.row(of_setting(info.label), tip_of(info), boxes[0], qt.QLabel("x"), boxes[1], unit)
 
     def volume(self, text: str, tip: str, parameter: str) -> None:
         """A row for a volume."""
@@ -73,7 +74,7 @@ class Form:
     def names(self, settings: type, name: str, chosen: Callable[[str], None]) -> NameList:
         """A row for a setting whose choices are not known before."""
         info, names = info_of(settings, name), NameList(chosen)
-        self.row(_(info.label), tip_of(info), names.widget)
+        self.row(of_setting(info.label), tip_of(info), names.widget)
         return names
 
     def add(self, widget: Any) -> None:
@@ -120,8 +121,21 @@ class NameList:
 
 
 def tip_of(info: Info) -> str:
-    """What a setting does, and what its choices mean."""
-    return "\n".join([_(info.tip), *(f"{choice}: {_(meaning)}" for choice, meaning in info.choices)])
+    """What a setting does, what its choices mean, and its range with the unit."""
+    choices = (f"{choice}: {of_setting(meaning)}" for choice, meaning in info.choices)
+    return "\n".join(filter(None, [of_setting(info.tip), *choices, range_of(info)]))
+
+
+def range_of(info: Info) -> str:
+    """The range of a setting with its unit, in words; empty for what is no number."""
+    if info.minimum is None:
+        return ""
+    low, unit = f"{info.minimum:g}", of_setting(info.unit)
+    if info.maximum is None:
+        text = _("Range: {low} or more, {unit}") if unit else _("Range: {low} or more")
+    else:
+        text = _("Range: {low} to {high} {unit}") if unit else _("Range: {low} to {high}")
+    return text.format(low=low, high=f"{info.maximum or 0:g}", unit=unit)
 
 
 def align(*forms: Form) -> None:

@@ -39,10 +39,13 @@ class InTurn:
         logic: does the runs, also others in between; cancelling a run of the series ends the series.
         later: does something when what waits has been done (`background.Turns`), or at once: to add a result to the
             scene, to take it, and to begin the next run each take some moments.
+
+    Attributes:
+        took: the results that the last run of a series gave, as the logic has handed them out.
     """
 
     def __init__(self, logic: Logic, later: Callable[[Callable[[], Any]], None] = lambda act: act()) -> None:
-        self._logic, self._later = logic, later
+        self._logic, self._later, self.took = logic, later, dict[str, Any]()
         self._series: Series | None = None
         self._next = 0
         self._running = self._due = self._looping = False
@@ -117,7 +120,7 @@ class InTurn:
 
     def _on_finished(self, results: dict[str, Any]) -> None:
         if self._series is not None and self._running and "result" in results:
-            self._running = False
+            self._running, self.took = False, results
             series = self._series
             self._later(lambda: self._take(series, results))
 

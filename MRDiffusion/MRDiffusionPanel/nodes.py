@@ -32,6 +32,8 @@ CHANGED = "MRDiffusion.Changed"
 """Attribute of a volume whose file was no longer as it had been saved when it was loaded."""
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
+MADE_WITH = "MRDiffusion.MadeWith"
+"""Attribute of a result: the choices that its name ends with, which a person may change."""
 PREVIEW = "MRDiffusion.Preview"
 SWEEP = "MRDiffusion.Sweep"
 FRAME = "MRDiffusion.Frame"
@@ -110,9 +112,10 @@ def add_results(
         scene.SaveStateForUndo()
     nodes, beside, run = {}, inputs[0], new_run()
     for role, volume in read.items():
-        volume.SetName(scene.GenerateUniqueName(volume.GetName()))
+        volume.SetName(free_name(scene, volume.GetName()))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements, run)
+        volume.SetAttribute(MADE_WITH, names[role].partition(" | ")[2])
         if not folder:
             volume.SetAttribute(PREVIEW, "1")
         node = nodes[role] = scene.AddNode(volume)
@@ -150,6 +153,11 @@ def form(node: Any, image: NDArray[np.float32], affine: NDArray[np.float64], bes
         return node
     slicer.util.updateVolumeFromArray(node, image[None])
     return node
+
+
+def free_name(scene: Any, name: str) -> str:
+    """A name that no other node has; a scene itself would number it also after nodes that have gone."""
+    return name if scene.GetFirstNodeByName(name) is None else str(scene.GenerateUniqueName(name))
 
 
 def is_synthetic(node: Any) -> bool:

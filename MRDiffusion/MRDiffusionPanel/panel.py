@@ -36,6 +36,7 @@ from .several import Several
 from .several_section import SeveralSection
 from .sweep import Sweep
 from .sweep_section import SweepSection
+from .tab_order import follow_reading
 from .tasks import SECTIONS
 from .tasks.section import Section
 from .text import _
@@ -83,6 +84,7 @@ class Panel(VTKObservationMixin):
         self._next: Parameters | None = None
         self.estimates = Estimates(slicer.app.userSettings())
         self._build()
+        follow_reading(self.widget)
         self._connect()
         self.enter()
 
@@ -114,7 +116,7 @@ class Panel(VTKObservationMixin):
         self.turn = InTurn(self.logic, self._turns)
         self.sweeps = Sweep(self.turn, self.comparison)
         self.several = Several(self.turn)
-        self.several.played.connect(self._choose_result)
+        self.several.played.connect(self.results.choose)
         self.folders = FolderBatch(self.logic.worker)
         estimate, reference = self.estimates.sentence, self.compare.reference.currentNode
         self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, reference, estimate)
@@ -156,6 +158,7 @@ class Panel(VTKObservationMixin):
         """Leave nothing behind: no process, no observer, no file."""
         self._next = None
         self.warming.remove()
+        self.ui.settingsArea.verticalScrollBar().rangeChanged.disconnect(self._on_layout)
         self.preview.remove()
         self.installation.changed.disconnect(self.enter)
         self.installation.remove()
@@ -282,18 +285,17 @@ class Panel(VTKObservationMixin):
         self._update()
 
     def _on_difference(self, *_arguments: Any) -> None:
-        result = self.logic.results["result"]
+        result = self.results.current
         views.show_result(nodes.input_of(result), add_difference(result))
 
     def _show_results(self, made: dict[str, Any]) -> None:
         result = made.get("result")
         if result is not None and result.GetScene() is not None:
+            if self.turn.took is made:
+                self.results.refresh()
+                return  # the views stay with the person
+            self.results.choose(result)  # which ends a comparison of another result in the views
             views.show_result(nodes.input_of(result), result)
-            self._choose_result(result)
-
-    def _choose_result(self, result: Any) -> None:
-        self.results.refresh()
-        self.results.choose(result)
 
     # What the person sees
 
@@ -344,7 +346,8 @@ class Panel(VTKObservationMixin):
             return
         self._show_task()
         self._show_pack(self._pack())
-        self.section.show(self.parameters, self._pack())
+        if self.section.show(self.parameters, self._pack()):
+            follow_reading(self.widget)
         chosen, problem = self._checked()
         self._show_state(chosen, problem)
         self.warming.refresh(None if chosen is None or self._missing or chosen.pack_problem() else chosen)
@@ -386,7 +389,7 @@ class Panel(VTKObservationMixin):
         stoppable = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.cancelButton.enabled = stoppable or self.comparison.busy or (self.turn.busy and not logic.busy)
         ui.installButton.visible = bool(self._missing)
-        ui.differenceButton.visible = not logic.busy and comparable(logic.results.get("result"))
+        ui.differenceButton.visible = not logic.busy and comparable(self.results.current)
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []

@@ -22,7 +22,7 @@ from MRDiffusionLib.settings import TASKS, info_of
 
 from . import comparison, grids, nodes, sequences
 from .parameters import Parameters
-from .text import _
+from .text import _, of_setting
 
 
 def results_of(scene: Any) -> list[Any]:
@@ -51,14 +51,19 @@ def _volumes(scene: Any) -> list[Any]:
 
 
 def titles(node: Any) -> tuple[str, str, str]:
-    """What a result is and with which choices, from its name: 'LGE of heart', 'bSSFP 1.5 | seed 7'; and its PSNR.
+    """What a result is called, with which choices it was made, and its PSNR in dB where it was compared with a real
+    image: 'LGE of heart', 'bSSFP 1.5 | seed 7', '31.20'.
 
-    The choices come from what made it where a person has given it another name; the PSNR is empty without a comparison.
+    The choices are those that its name ends with, also where a person has given it another one. Without them, as in a
+    file that was renamed, they come from what made it.
     """
     what, _bar, chosen = node.GetName().partition(" | ")
-    if not chosen:
-        request = (nodes.provenance_of(node) or {}).get("request", {})
-        chosen = "; ".join([*_chosen(request), _seed(request)]) if request.get("task") in TASKS else ""
+    request = (nodes.provenance_of(node) or {}).get("request", {})
+    if node.GetAttribute(nodes.MADE_WITH):
+        chosen = node.GetAttribute(nodes.MADE_WITH)
+        what = node.GetName().replace(f" | {chosen}", "")
+    elif not chosen and request.get("task") in TASKS:
+        chosen = "; ".join([*_chosen(request), _seed(request)])
     psnr = comparison.figures_of(node).get("whole", {}).get("psnr_db")
     return what.replace(nodes.WORD, "").strip(), chosen, "" if psnr is None else f"{psnr:.2f}"
 
@@ -123,7 +128,7 @@ def _chosen(request: dict[str, Any]) -> list[str]:
     kind, found = TASKS[request["task"]], []
     for name, value in request["settings"].items():
         try:
-            label = _(info_of(kind, name).label)
+            label = of_setting(info_of(kind, name).label)
         except (KeyError, StopIteration):  # a setting of another version
             label = name
         if isinstance(value, dict):
@@ -182,7 +187,14 @@ def source_files(node: Any) -> list[str]:
 
 
 def check_inputs(node: Any) -> Callable[[], None]:
-    """Work for another thread: it raises UserError where an input has been changed since a result was made of it."""
+    """Work for another thread: it raises UserError where an input has been changed since a result was made of it.
+
+    Raises:
+        UserError: a sequence, whose frames are not made again one by one.
+    """
+    if sequences.sequence_of(node) is not None:
+        hint = _("Choose its input, and run all frames in the part Cine and batch")
+        raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
     provenance, volumes = nodes.provenance_of(node) or {}, nodes.inputs_of(node)
     told = provenance.get("inputs", {})
     wanted = [told.get(role, {}).get("sha256") for role in provenance["request"]["inputs"]]
@@ -205,11 +217,8 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene, a pack that is not installed or not the same, a sequence.
+        UserError: an input that has left the scene, a pack that is not installed or not the same.
     """
-    if sequences.sequence_of(node) is not None:
-        hint = _("Choose its input, and run all frames in the part Cine and batch")
-        raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
     provenance = nodes.provenance_of(node) or {}
     request = Request.from_json(provenance["request"])
     pack = next((each for each in packs if each.name == provenance["pack"]["name"]), None)

@@ -36,11 +36,10 @@ class ResultsSection:
     def __init__(self, box: Any, run_again: Callable[[Any], None]) -> None:
         self.chosen = Signal()
         self._run_again = run_again
-        self._listed: list[tuple[Any, str]] = []
-        self._titles: list[tuple[str, str, str]] = []
+        self._listed: list[tuple[Any, tuple[str, str, str]]] = []
         self._background = Background()
-        self._build(box)
         self._watch = SceneWatch(self.refresh)
+        self._build(box)
 
     def _build(self, box: Any) -> None:
         self.table = qt.QTableWidget()
@@ -101,34 +100,45 @@ class ResultsSection:
 
     def refresh(self) -> None:
         """Bring the table up to date, if there is something to be done."""
-        found = [(node, node.GetName()) for node in reversed(results.results_of(slicer.mrmlScene))]
-        titles = [results.titles(node) for node, _name in found]
-        if (found, titles) == (self._listed, self._titles):
-            return
+        if self._fill():
+            self._on_selection()
+
+    def _fill(self) -> bool:
+        """List the results with the same one chosen as before; gives whether anything has changed."""
+        found = [(node, results.titles(node)) for node in reversed(results.results_of(slicer.mrmlScene))]
+        if found == self._listed:
+            return False
         before = self.current
-        self._listed, self._titles = found, titles
-        self._watch.follow([node for node, _name in found])
+        self._listed = found
+        self._watch.follow([node for node, _titles in found])
         self.table.blockSignals(True)
         self.table.clearSelection()
         self.table.setRowCount(len(found))
-        for number, (_node, name) in enumerate(found):
-            for column, text in enumerate(titles[number]):
+        for number, (node, texts) in enumerate(found):
+            for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(name)
+                item.setToolTip(node.GetName())
                 self.table.setItem(number, column, item)
         self.table.resizeColumnToContents(0)
-        self.table.setColumnHidden(2, not any(psnr for _what, _chosen, psnr in titles))
+        self.table.setColumnHidden(2, not any(psnr for _node, (_what, _chosen, psnr) in found))
         rows = max(1, min(len(found), ROWS_SHOWN))
         self.table.setFixedHeight(self.table.verticalHeader().defaultSectionSize * (rows + 1) + 6)
         self.table.blockSignals(False)
-        self.choose(before)
+        self._select(before)
+        return True
 
     def choose(self, node: Any) -> None:
-        """Choose a result; None for no one."""
-        nodes_listed = [each for each, _name in self._listed]
-        if node is not None and node in nodes_listed:
-            self.table.selectRow(nodes_listed.index(node))
+        """Choose a result, which may be new; None for no one. It is told once, as the whole panel follows."""
+        self._fill()
+        self._select(node)
         self._on_selection()
+
+    def _select(self, node: Any) -> None:
+        nodes_listed = [each for each, _titles in self._listed]
+        if node is not None and node in nodes_listed:
+            self.table.blockSignals(True)
+            self.table.selectRow(nodes_listed.index(node))
+            self.table.blockSignals(False)
 
     def _on_selection(self) -> None:
         node = self.current
@@ -225,7 +235,7 @@ class ResultsSection:
         place = qt.QFileDialog.getExistingDirectory(None, _("Folder in which the series gets a folder of its own"))
         if not place:
             return None
-        what, _chosen, _psnr = results.titles(node)
+        what = results.titles(node)[0]
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{nodes.WORD} {what}")
         folder, number = Path(place) / stem, 1
         while folder.exists():
@@ -243,7 +253,7 @@ class ResultsSection:
         results.remove(node)
 
     def _newest(self) -> Any:
-        listed = (node for node, _name in self._listed if node.GetScene() is not None)
+        listed = (node for node, _titles in self._listed if node.GetScene() is not None)
         return next(listed, None)
 
     def _undo(self, newest: Any) -> str:

@@ -10,7 +10,7 @@ import qt
 from MRDiffusionLib.settings import Info
 
 from . import roles
-from .form import selector
+from .form import selector, tip_of
 from .text import _
 
 
@@ -31,17 +31,19 @@ class RoleRows:
         self._heads = [qt.QLabel(text) for text in heads]
         for column, label in enumerate(self._heads):
             self._layout.addWidget(label, 0, column)
-        self._heads[2].toolTip = _(scales.tip)
+        self._heads[2].toolTip = tip_of(scales)
         self.rows: list[RoleRow] = []
 
-    def show(self, node: Any, shown: list[str]) -> None:
-        """Show these sequences with what the parameter node holds for them."""
+    def show(self, node: Any, shown: list[str]) -> bool:
+        """Show these sequences with what the parameter node holds for them; gives whether rows have been made."""
+        before = len(self.rows)
         while len(self.rows) < len(shown):
             self.rows.append(RoleRow(self._layout, len(self.rows) + 1, self._scales))
         for row, role in zip(self.rows, [*shown, *[""] * len(self.rows)]):
             row.show(node, role)
         for label in self._heads:
             label.visible = bool(shown)
+        return len(self.rows) > before
 
     def remove(self) -> None:
         """Let go of the scene."""
@@ -56,7 +58,7 @@ class RoleRow:
         self.role, self._node, self._showing = "", None, False
         self.label, self.selector, self.scale = qt.QLabel(), selector(_("not given")), ctk.ctkSliderWidget()
         self.scale.minimum, self.scale.maximum, self.scale.singleStep = scales.minimum, scales.maximum, scales.step
-        self.scale.toolTip = _(scales.tip)
+        self.scale.toolTip = tip_of(scales)
         for column, widget in enumerate((self.label, self.selector, self.scale)):
             layout.addWidget(widget, place, column)
         self.selector.currentNodeChanged.connect(self._on_volume)

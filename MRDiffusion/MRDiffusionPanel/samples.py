@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .text import _
-
 CATEGORY = "MRDiffusion"
 SAMPLES = (
     (
@@ -45,7 +43,7 @@ def register(resources: Path) -> None:
     for name, thumbnail, files in SAMPLES:
         if all((folder / file).is_file() for file in files):
             SampleDataLogic.registerCustomSampleDataSource(
-                category=_(CATEGORY),
+                category=CATEGORY,
                 sampleName=f"{CATEGORY}{name}",
                 thumbnailFileName=str(resources / "Icons" / f"{thumbnail}.png"),
                 uris=[(folder / file).as_uri() for file in files],

@@ -24,24 +24,23 @@ class SceneWatch(VTKObservationMixin):
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
         self._timer.timeout.connect(changed)
-        self._followed: list[Any] = []
         scene = slicer.mrmlScene
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._on_scene)
 
     def follow(self, nodes: list[Any]) -> None:
-        """Tell also when one of these nodes has changed, its name for instance; of those before no longer."""
-        for node in self._followed:
-            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_scene)
-        self._followed = list(nodes)
-        for node in self._followed:
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_scene)
+        """Tell also that one of these, and none of those before, has got another name or attribute."""
+        self.removeObservers(self._on_node)
+        for node in nodes:
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_node)
 
     def remove(self) -> None:
         """Let go of the scene."""
         self._timer.stop()
         self.removeObservers()
-        self._followed = []
 
     def _on_scene(self, *_arguments: Any) -> None:
+        self._timer.start()
+
+    def _on_node(self, *_arguments: Any) -> None:
         self._timer.start()

@@ -18,10 +18,11 @@ import slicer.util
 
 from MRDiffusionLib.packs import list_packs
 
-from . import nodes
+from . import nodes, views
 from .installation.plan import missing
 from .logic import State
 from .panel import Panel
+from .swipe import Swipe
 
 LONGEST_RUN_S = 300.0
 
@@ -76,6 +77,33 @@ def result_node(case: Any) -> None:
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(result), slicer.util.arrayFromVolume(volume))
     case.assertTrue(nodes.is_synthetic(result) and not nodes.is_synthetic(volume))
     case.assertEqual(nodes.provenance_of(result), {"seed": 7})
+
+
+def swipe(case: Any) -> None:
+    """Two volumes are shown on either side of an edge that moves, and the views are afterwards as they were."""
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    case.delayDisplay("Divide the slice views")
+    pair = []
+    for name in ("one", "other"):
+        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        slicer.util.updateVolumeFromArray(volume, np.arange(500, dtype=np.float32).reshape(5, 10, 10))
+        volume.CreateDefaultDisplayNodes()
+        pair.append(volume)
+    views.show_input(pair[0])
+    widget = manager.sliceWidget("Red")
+    composite, layer = widget.mrmlSliceCompositeNode(), widget.sliceLogic().GetForegroundLayer()
+    before = views.Layers.of(composite)
+    edge = Swipe(lambda: None, lambda: None)
+    edge.start(*pair)
+    edge.move(0.25)
+    case.delayDisplay("The edge is at a quarter of the views")
+    case.assertTrue(edge.active)
+    case.assertIsNotNone(layer.GetReslice().GetInputConnection(1, 0))
+    edge.stop()
+    case.assertEqual(views.Layers.of(composite), before)
+    case.assertIsNone(layer.GetReslice().GetInputConnection(1, 0))
 
 
 def rehearsal(case: Any) -> None:

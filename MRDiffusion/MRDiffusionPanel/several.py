@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from MRDiffusionLib.errors import InputError, UserError
 
-from . import views
+from . import nodes, views
 from .cine import Cine
 from .in_turn import InTurn, Series
 from .parameters import Parameters
+from .results import results_of
 from .signals import Signal
 from .text import _
+
+ASKED = "MRDiffusion.Asked"
+"""Attribute of a result of a list: the choices that it was made with."""
 
 
 class Several:
@@ -27,7 +32,7 @@ class Several:
         message: what happens, for a person.
         busy: whether something is under way.
         changed: emits when one of these has changed.
-        played: emits the volume that shows the results of a cine, when they are complete.
+        played: emits the volume that shows the results of a cine, when they are complete and before they are shown.
     """
 
     def __init__(self, turn: InTurn) -> None:
@@ -61,8 +66,8 @@ class Several:
             if not cine.gone():
                 shown = cine.finish()
                 if "result" in shown:
-                    views.show_result(cine.source, shown["result"])
                     self.played.emit(shown["result"])
+                    views.show_result(cine.source, shown["result"])
                     told = _("{count} of {all} frames play as {name} in the module Sequences")
                     lines.append(told.format(count=done, all=cine.count, name=shown["result"].GetName()))
             self._end(lines)
@@ -70,7 +75,8 @@ class Several:
         self._start(Series(cine.count, begin, take, ended))
 
     def start_volumes(self, chosen: Parameters, volumes: Sequence[Any]) -> None:
-        """Run each of these volumes as the input; what fails is named at the end. Returns at once.
+        """Run each of these volumes as the input, but those that have a result of the same choices: a list that was
+        stopped goes on. What fails is named at the end. Returns at once.
 
         Raises:
             UserError: no volumes, a task with several inputs, or a run under way.
@@ -80,17 +86,22 @@ class Several:
             raise InputError(_("this task takes several volumes for each result"), hint)
         if not volumes:
             raise InputError(_("no volume is chosen"), _("Tick those that you want"))
-        (role,), names = chosen.inputs, [volume.GetName() for volume in volumes]
-        at, failures = 0, list[str]()
+        (role,), asked = chosen.inputs, _asked(chosen)
+        wanted = outstanding(chosen, volumes)
+        names, kept = [volume.GetName() for volume in wanted], len(volumes) - len(wanted)
+        at, done, failures = 0, 0, list[str]()
 
         def begin(number: int) -> Parameters:
             nonlocal at
             at = number
             text = _("Volume {number} of {count}: {name}")
-            self._become(text.format(number=number + 1, count=len(names), name=names[number]))
-            return replace(chosen, inputs={role: volumes[number]})
+            self._become(text.format(number=kept + number + 1, count=len(volumes), name=names[number]))
+            return replace(chosen, inputs={role: wanted[number]})
 
-        def take(_made: dict[str, Any]) -> None:
+        def take(made: dict[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            made["result"].SetAttribute(ASKED, asked)
             self._turn.go_on()
 
         def fail(reason: str) -> bool:
@@ -98,13 +109,12 @@ class Several:
             return True
 
         def ended(reason: str) -> None:
-            done = len(names) - len(failures)
-            if reason:
-                done = at - len(failures)
-            told = _("{count} of {all} volumes are done").format(count=done, all=len(names))
-            self._end([*([reason] if reason else []), told, *failures])
+            lines = [_("{reason}; Run all goes on from here").format(reason=reason.rstrip("."))] if reason else []
+            told = _("{done} computed, {kept} there before, {failed} failed, of {all}")
+            lines.append(told.format(done=done, kept=kept, failed=len(failures), all=len(volumes)))
+            self._end([*lines, *failures])
 
-        self._start(Series(len(volumes), begin, take, ended, fail))
+        self._start(Series(len(wanted), begin, take, ended, fail))
 
     def _start(self, series: Series) -> None:
         if self._turn.busy:
@@ -123,3 +133,20 @@ class Several:
     def _become(self, message: str) -> None:
         self.message = message
         self.changed.emit()
+
+
+def outstanding(chosen: Parameters, volumes: Sequence[Any]) -> list[Any]:
+    """Those of some volumes that have no result of a list with these choices in the scene."""
+    if not volumes:
+        return []
+    asked = _asked(chosen)
+    made = (node for node in results_of(volumes[0].GetScene()) if node.GetAttribute(ASKED) == asked)
+    done = [nodes.input_of(node) for node in made]
+    return [volume for volume in volumes if volume not in done]
+
+
+def _asked(chosen: Parameters) -> str:
+    """The choices that decide what a result shows, as text."""
+    request = chosen.request(dict.fromkeys(chosen.inputs, "volume")).to_json()
+    told = {name: value for name, value in request.items() if name not in ("inputs", "device", "precision", "batch")}
+    return json.dumps([told, chosen.pack.weights_sha256 if chosen.pack is not None else ""], sort_keys=True)

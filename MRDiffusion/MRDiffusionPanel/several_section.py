@@ -19,7 +19,7 @@ from .form import Form, NameList
 from .parameters import Parameters, image_problem
 from .scene_watch import SceneWatch
 from .sequences import browser_of
-from .several import Several
+from .several import Several, outstanding
 from .text import _
 
 FRAMES, VOLUMES, FOLDER = "frames", "volumes", "folder"
@@ -111,7 +111,7 @@ class SeveralSection:
         problem = self._problem(chosen)
         self.runButton.text = _("Stop") if self.busy else _("Run all")
         self.runButton.enabled = self.busy or not problem
-        self.runButton.toolTip = problem or _("One after the other; what is done stays if you stop")
+        self.runButton.toolTip = problem or _("In turn; what is done stays if you stop, and is not made again")
         expected = "" if problem or self.busy else self._expected(chosen)
         self.text.text = "\n".join(filter(None, [self._told, expected]))
         self.text.visible = bool(self.text.text)
@@ -123,7 +123,7 @@ class SeveralSection:
         runs = [chosen] * self._frames
         if self._what == VOLUMES:
             role = next(iter(chosen.inputs))
-            usable = [volume for volume in self.ticked() if not image_problem(volume)]
+            usable = [volume for volume in outstanding(chosen, self.ticked()) if not image_problem(volume)]
             runs = [replace(chosen, inputs={role: volume}) for volume in usable]
         return self._estimate(*runs)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import slicer
 import slicer.util
 import vtk
@@ -18,7 +19,7 @@ from .comparison import Comparison
 from .in_turn import InTurn, Series
 from .parameters import Parameters
 from .signals import Signal
-from .text import _
+from .text import _, of_setting
 
 SEED, SCALE = "seed", "scales."
 MOST = 64
@@ -26,6 +27,8 @@ MOST = 64
 METRICS = ("psnr_db", "ssim", "haarpsi", "mae")
 OWN = ("residual_over_noise", "energy_outside", "level")
 """Measurements of a run that are worth a column."""
+CHANGE = "change"
+"""How far a result is from that of the first run, of which one knows without any reference."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def settings_of(chosen: Parameters) -> dict[str, str]:
         if info.by_role:
             found.update({f"{SCALE}{role}": _("scale of {role}").format(role=role) for role in chosen.inputs})
         elif kind_of(kind, field.name) in (int, float):
-            found[field.name] = _(info.label)
+            found[field.name] = of_setting(info.label)
     return {**found, SEED: _("Seed")}
 
 
@@ -139,7 +142,7 @@ class Sweep:
         self._turn, self._compare = turn, compare
         self._points: list[Point] = []
         self._axes: list[Axis] = []
-        self._done, self._reference = 0, None
+        self._done, self._reference, self._first = 0, None, None
         self._made: dict[str, Any] = {}
         self._scene: Any = None
         compare.changed.connect(self._on_compared)
@@ -165,7 +168,7 @@ class Sweep:
         points = points_of(chosen, axes)
         series = Series(len(points), self._begin, self._take, self._end)
         self._points, self._axes = points, axes
-        self._done, self._reference, self._scene = 0, reference, chosen.first.GetScene()
+        self._done, self._reference, self._scene, self._first = 0, reference, chosen.first.GetScene(), None
         self.sequence = _new_sequence(self._scene, chosen)
         try:
             self._turn.start(series)
@@ -187,6 +190,9 @@ class Sweep:
         self._made, node, point = made, made["result"], self._points[self._done]
         measured = nodes.measurements_of(node)
         point.figures = {name: measured[name] for name in OWN if measured.get(name) is not None}
+        array = slicer.util.arrayFromVolume(node)
+        self._first = array.copy() if self._first is None else self._first
+        point.figures[CHANGE] = _change(array, self._first)
         if self._reference is None or self._reference.GetScene() is None:
             self._keep()
             return
@@ -220,7 +226,7 @@ class Sweep:
 
     def _end(self, reason: str) -> None:
         points, axes, sequence = self._points[: self._done], self._axes, self.sequence
-        made, self._made, self._points = self._made, {}, []
+        made, self._made, self._points, self._first = self._made, {}, [], None
         for each in made.values():  # stopped while it was compared
             if each.GetScene() is not None:
                 nodes.remove(each)
@@ -259,7 +265,7 @@ def keep(sequence: Any, label: str) -> Any:
     made.Copy(data)
     made.RemoveAttribute(nodes.SWEEP)
     made.SetAttribute(nodes.RUN, nodes.new_run())
-    made.SetName(scene.GenerateUniqueName(data.GetName()))
+    made.SetName(nodes.free_name(scene, data.GetName()))
     made.SetUndoEnabled(True)
     node = scene.AddNode(made)
     count = sequence.GetNumberOfNodeReferences(nodes.INPUT_REFERENCE)
@@ -311,7 +317,25 @@ def _browse(sequence: Any) -> None:
 
 def _names(points: list[Point]) -> list[str]:
     """Of the figures that all runs have."""
-    return [name for name in (*METRICS, *OWN) if points and all(name in point.figures for point in points)]
+    return [name for name in (*METRICS, *OWN, CHANGE) if points and all(name in point.figures for point in points)]
+
+
+def _title(name: str) -> str:
+    """Of a figure."""
+    own = {
+        "residual_over_noise": _("k-space residual / noise"),
+        "energy_outside": _("energy outside the measured band"),
+        "level": _("level"),
+        CHANGE: _("difference from the first (%)"),
+    }
+    return own.get(name) or {each: title for each, title, _form in comparison.MEASURES}[name]
+
+
+def _change(array: Any, first: Any) -> float:
+    """Root mean square of the difference from the first result, in percent of that of the first result itself."""
+    power = float(np.mean(np.square(first, dtype=np.float64)))
+    difference = np.subtract(array, first, dtype=np.float64)
+    return 100.0 * float(np.sqrt(np.mean(difference**2) / max(power, 1e-30)))
 
 
 def _table(sequence: Any, axes: list[Axis], points: list[Point]) -> Any:
@@ -322,8 +346,7 @@ def _table(sequence: Any, axes: list[Axis], points: list[Point]) -> Any:
     ]
     if all(axis.key != SEED for axis in axes):
         columns.append((_("Seed"), [float(point.parameters.seed) for point in points]))
-    titles = {name: title for name, title, _form in comparison.MEASURES}
-    columns += [(titles.get(name, name), [point.figures[name] for point in points]) for name in _names(points)]
+    columns += [(_title(name), [point.figures[name] for point in points]) for name in _names(points)]
     for title, values in columns:
         column = vtk.vtkDoubleArray()
         column.SetName(title)
@@ -335,7 +358,7 @@ def _table(sequence: Any, axes: list[Axis], points: list[Point]) -> Any:
 
 def _chart(sequence: Any, axes: list[Axis], points: list[Point], name: str) -> Any:
     """A figure over the first setting, a line for each value of the second."""
-    title = {each: text for each, text, _form in comparison.MEASURES}.get(name, name)
+    title = _title(name)
     groups: dict[tuple[float, ...], list[Point]] = {}
     for point in points:
         groups.setdefault(point.values[1:], []).append(point)

@@ -25,6 +25,7 @@ COMPOSITE, SLICE, VIEW_3D, RENDERED = (
 )
 FOLLOWED = (COMPOSITE, SLICE, VIEW_3D, RENDERED)
 """Nodes that decide what slice views and 3D views show of a volume."""
+BESIDE = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
@@ -74,7 +75,7 @@ def show_beside(result: Any, reference: Any) -> None:
     turn_to(plane, result)
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(plane.mrmlSliceNode().GetSliceToRAS())
-    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+    manager.setLayout(BESIDE)
     names = [name for name in ("Red", "Yellow") if name in manager.sliceViewNames()]
     for name, volume in zip(names, (result, reference)):
         widget = manager.sliceWidget(name)

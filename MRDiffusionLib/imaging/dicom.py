@@ -35,8 +35,9 @@ NOTICE = f"{WORD}: computed by a generative model; not for diagnosis"
 LEVELS = 65535
 WHOLE = 1000
 """From this largest intensity on values are stored as they are, rounded: not every program scales MR images."""
-NEW_SERIES = 9000
-"""Added to the source's series number, so that results are listed below what was acquired."""
+NEW_SERIES, SERIES = 9_000_000, 1_000_000
+"""Series numbers of results: from the one on, so that they are listed below what was acquired, and so many, of which
+each series takes one by chance: another export of the same result is another series."""
 
 REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
@@ -67,8 +68,9 @@ def write_dicom(
         folder: does not exist yet, or is empty.
         name: of the result; becomes the description of the series, with the word SYNTHETIC.
         provenance: of the result (`tasks.provenance`).
-        sources: DICOM files of the images that it was computed from, of one patient. Without them patient and study
-            are new and have no name.
+        sources: DICOM files of the images that it was computed from, of one patient, those first on whose slices it
+            lies: how thick they are is taken over. Without them patient and study are new and have no name, and the
+            slices count as thick as they are apart.
 
     Returns:
         The files, in the order of the slices.
@@ -168,7 +170,7 @@ def _series(geometry: Geometry, name: str, provenance: Mapping[str, Any], header
     made.StudyInstanceUID = first.get("StudyInstanceUID") or generate_uid(None)
     made.FrameOfReferenceUID = first.get("FrameOfReferenceUID") or generate_uid(None)
     made.SeriesInstanceUID = generate_uid(None)
-    made.SeriesNumber = NEW_SERIES + int(first.get("SeriesNumber") or 0)
+    made.SeriesNumber = NEW_SERIES + int(made.SeriesInstanceUID.rsplit(".")[-1]) % SERIES
     made.SeriesDescription = _described(name)
     made.SeriesDate = made.ContentDate = made.InstanceCreationDate = now.strftime("%Y%m%d")
     made.SeriesTime = made.ContentTime = made.InstanceCreationTime = now.strftime("%H%M%S")
@@ -182,12 +184,21 @@ def _series(geometry: Geometry, name: str, provenance: Mapping[str, Any], header
     column, row = (geometry.direction_matrix[:, axis] for axis in (0, 1))
     made.ImageOrientationPatient = [_decimal(value) for value in (*column, *row)]
     made.PixelSpacing = [_decimal(geometry.spacing[1]), _decimal(geometry.spacing[0])]
-    made.SliceThickness = made.SpacingBetweenSlices = _decimal(geometry.spacing[2])
+    made.SpacingBetweenSlices = _decimal(geometry.spacing[2])
+    made.SliceThickness = _thickness(headers) or made.SpacingBetweenSlices
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
     made.Columns, made.Rows = geometry.size[:2]
     made.BitsAllocated = made.BitsStored = 16
     made.HighBit, made.PixelRepresentation = 15, 0
     return made
+
+
+def _thickness(headers: Sequence[Dataset]) -> str:
+    """Of the slices of the first source series, which are those of the result; empty where it is unknown."""
+    series = [each for each in headers if each.get("SeriesInstanceUID") == headers[0].get("SeriesInstanceUID")]
+    found = {float(each.get("SliceThickness") or 0.0) for each in series}
+    known = found.pop() if len(found) == 1 else 0.0
+    return _decimal(known) if known > 0 else ""
 
 
 def _add_scale(made: Dataset, slope: float, intercept: float, array: NDArray[np.float32]) -> None:

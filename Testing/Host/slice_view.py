@@ -55,6 +55,7 @@ class SliceWidget:
         self._node.SetDefaultOrientation(orientation)
         self._node.SetOrientation(orientation)
         self._group.SetMRMLDisplayableNode(self._node)
+        self._interactor.SetInteractorStyle(None)  # VTK's own one keeps the mouse to itself
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
         self._mapper.SetColorLevel(127.5)
@@ -133,7 +134,7 @@ def _drawn(window) -> Any:
 
 
 class LayoutManager:
-    """The three slice views and the 3D view of the conventional layout."""
+    """The three slice views, of which the layout side by side shows two, and the 3D view of the conventional layout."""
 
     def __init__(self, application_logic, size: tuple[int, int]) -> None:
         check_renderer()
@@ -141,6 +142,14 @@ class LayoutManager:
         self._logic = application_logic
         self._widgets = {n: SliceWidget(application_logic, n, orientation, size) for n, orientation in NAMES.items()}
         self._spaces = [ThreeDWidget(application_logic.GetMRMLScene(), "1", size)]
+        self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
+
+    def setLayout(self, layout: int) -> None:
+        """Only says which slice views can be seen: all of them keep their size."""
+        self.layout = layout
+        beside = layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
+        for name, widget in self._widgets.items():
+            widget.mrmlSliceNode().SetMappedInLayout(not beside or name != "Green")
 
     @property
     def threeDViewCount(self) -> int:

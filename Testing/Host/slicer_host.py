@@ -213,6 +213,7 @@ def start(temporary_folder: Path) -> Application:
     slicer.qMRMLNodeComboBox = mrml_widgets.qMRMLNodeComboBox
     i18n = types.ModuleType("slicer.i18n")
     i18n.tr = lambda text: text
+    i18n.translate = lambda _context, text: text
     import parameter_nodes
     import scripted_module
 

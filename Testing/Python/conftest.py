@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,28 @@ def low_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     geometry = Geometry((16, 16, 3), (2.0, 2.0, 5.0), (-10.0, 5.0, 30.0), tilt)
     write_volume(Volume(disc.astype(np.float32), geometry), path)
     return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a file system of so many kB, once for a test. Skips where the machine does not let us.
+
+    Root alone may mount. With MRDIFFUSION_NO_SKIPS sudo is asked, where it wants no password; elsewhere no test does
+    more than who started it may do.
+    """
+    by_root = ["sudo", "-n"] if os.environ.get("MRDIFFUSION_NO_SKIPS") and os.getuid() and shutil.which("sudo") else []
+    place = tmp_path / "small"
+
+    def mount(size: int) -> Path:
+        place.mkdir()
+        command = [*by_root, "mount", "-t", "tmpfs", "-o", f"size={size}k,mode=1777", "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no right to mount a small file system")
+        return place
+
+    yield mount
+    if place.is_mount():
+        subprocess.run([*by_root, "umount", "-l", str(place)], check=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -59,7 +59,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         made.ScanOptions, made.MRAcquisitionType, made.EchoTrainLength = "", "2D", 1
         made.RepetitionTime, made.EchoTime, made.BodyPartExamined = 3.0, 1.5, "HEART"
         made.PatientPosition, made.PositionReferenceIndicator = "HFS", ""
-        made.ContrastBolusAgent, made.Manufacturer, made.SliceThickness = "Gadolinium", "Scanner", 8.0
+        made.ContrastBolusAgent, made.Manufacturer, made.SliceThickness = "Gadolinium", "Scanner", 6.0
         made.ImageOrientationPatient = [f"{v:.8f}" for v in OBLIQUE[:, :2].T.ravel()]
         made.ImagePositionPatient = [f"{v:.6f}" for v in (geometry.affine() @ (0, 0, number, 1))[:3]]
         made.PixelSpacing, made.Rows, made.Columns = [0.9, 1.3], 20, 31
@@ -100,6 +100,30 @@ def test_voxels_are_read_back_where_they_were(direction, top: float, source, tmp
     assert np.abs(values - wanted).max() <= max(0.5, top / 65535) if top >= 1000 else top / 65535
 
 
+def test_gaps_between_slices_are_kept(source: list[Path], tmp_path: Path) -> None:
+    """Slices of 6 mm that are 8 mm apart: whoever measures a volume with the thickness must not count the gap."""
+    geometry, uneven = grid(), tmp_path / "uneven.dcm"
+    other = pydicom.dcmread(source[1])
+    other.SliceThickness = 5.0
+    other.save_as(uneven)
+    for number, (sources, thickness) in enumerate(((source, 6.0), ([], 8.0), ([source[0], uneven], 8.0))):
+        files = write_dicom(
+            image(geometry), geometry, tmp_path / str(number), name="LGE", provenance=PROVENANCE, sources=sources
+        )
+        for made in map(pydicom.dcmread, files):
+            assert (made.SliceThickness, made.SpacingBetweenSlices) == (thickness, 8.0)
+
+
+def test_every_export_is_a_series_of_its_own(source: list[Path], tmp_path: Path) -> None:
+    numbers = set()
+    for number in range(4):
+        place = tmp_path / str(number)
+        files = write_dicom(image(grid()), grid(), place, name="LGE", provenance=PROVENANCE, sources=source)
+        (found,) = {pydicom.dcmread(file).SeriesNumber for file in files}
+        numbers.add(int(found))
+    assert len(numbers) == 4 and min(numbers) >= 9_000_000 and max(numbers) < 2**31
+
+
 def test_intensities_of_a_scanner_are_kept_and_others_scaled():
     levels, slope, intercept = quantised(np.array([0, 999.6, 4095], np.float32))
     assert (levels.tolist(), slope, intercept) == ([0, 1000, 4095], 1.0, 0.0)
@@ -138,7 +162,7 @@ def test_each_file_says_that_it_is_synthetic(source, tmp_path: Path) -> None:
         # Of the same patient, study and frame, but new; nothing of the acquisition.
         for key in ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "AccessionNumber"):
             assert made[key].value == acquired[key].value
-        assert made.SeriesInstanceUID != acquired.SeriesInstanceUID and made.SeriesNumber == 9012
+        assert made.SeriesInstanceUID != acquired.SeriesInstanceUID and made.SeriesNumber >= 9_000_000
         assert "ContrastBolusAgent" not in made and not made.EchoTime and made.Manufacturer == "MRDiffusion"
         # The slice that it lies on is named as its source.
         (reference,) = made.SourceImageSequence

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,8 +72,59 @@ def test_no_stray_module_beside_the_module(installed: Path) -> None:
     }
 
 
-def test_self_test_is_registered(build: Path) -> None:
-    assert "py_MRDiffusion" in execute("ctest", "--test-dir", build, "-N")
+def test_ctest_runs_the_self_test(build: Path, tiny_pack: Path) -> None:
+    """As Slicer's build machines do, on the tree that is packed."""
+    scripts = build / MODULES
+    variables = {"PYTHONPATH": str(scripts), "MRDIFFUSION_PACKS": str(tiny_pack.parent)}
+    printed = execute("ctest", "--test-dir", build, "--verbose", "--timeout", "500", **variables)
+    assert "py_MRDiffusion" in printed and "100% tests passed" in printed and "0 tests failed" in printed
+    assert "10 cases" in printed and f"the library from {scripts / 'MRDiffusionLib'}" in printed
+
+
+SCHEMA = {
+    "$schema": str,
+    "category": str,
+    "scm_url": str,
+    "scm_revision": str,
+    "scm_type": str,
+    "build_dependencies": list,
+    "build_subdirectory": str,
+    "enabled": bool,
+    "tier": int,
+}
+"""What Slicer's schema of catalogue entries 1.0.1 allows; the first three must be there."""
+
+
+def described(name: str) -> str:
+    """A variable of the extension as it stands in CMakeLists.txt, where the Extensions Index looks for it."""
+    found = re.findall(rf'set\(EXTENSION_{name} "([^"]+)"\)', (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert len(found) == 1
+    return found[0]
+
+
+def test_entry_of_the_extensions_index() -> None:
+    path = ROOT / "docs" / "ExtensionsIndex" / "MRDiffusion.json"
+    entry = json.loads(path.read_text(encoding="utf-8"))
+    assert {"$schema", "category", "scm_url"} <= set(entry) <= set(SCHEMA) and b"\r" not in path.read_bytes()
+    assert all(type(value) is SCHEMA[name] for name, value in entry.items())
+    assert entry["$schema"].endswith("/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.1.json#")
+    assert entry["tier"] in (1, 3, 5) and all(type(name) is str for name in entry["build_dependencies"])
+    # What the Index checks beside it.
+    assert f"project({path.stem})" in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert not path.stem.lower().startswith("slicer") and (ROOT / "LICENSE").is_file()
+    assert re.fullmatch(rf"https://github\.com/[^/]+/Slicer{path.stem}\.git", entry["scm_url"])
+    assert described("CATEGORY") == entry["category"]
+    assert described("DEPENDS").split() == entry["build_dependencies"]
+
+
+def test_icon_and_screenshots_are_where_their_addresses_say() -> None:
+    entry = json.loads((ROOT / "docs" / "ExtensionsIndex" / "MRDiffusion.json").read_text(encoding="utf-8"))
+    home = entry["scm_url"].removesuffix(".git")
+    assert described("HOMEPAGE") == home
+    raw = home.replace("github.com", "raw.githubusercontent.com") + f"/{entry['scm_revision']}/"
+    for address in [described("ICONURL"), *described("SCREENSHOTURLS").split()]:
+        assert address.startswith(raw), address
+        assert (ROOT / address.removeprefix(raw)).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_self_test_passes_from_the_installed_tree(installed: Path, tiny_pack: Path) -> None:
@@ -79,4 +132,4 @@ def test_self_test_passes_from_the_installed_tree(installed: Path, tiny_pack: Pa
     # First on the path, or an editable installation of the library would be tested instead.
     variables = {"PYTHONPATH": str(installed), "MRDIFFUSION_PACKS": str(tiny_pack.parent)}
     printed = execute(sys.executable, script, installed / "MRDiffusion.py", **variables)
-    assert "9 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed
+    assert "10 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed

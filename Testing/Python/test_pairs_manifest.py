@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -189,23 +188,17 @@ def test_a_file_system_without_locks_will_do(go: Go, monkeypatch: pytest.MonkeyP
     assert len(go()) == 3
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path, plan: Plan) -> None:
+def test_a_full_disk_loses_nothing(small_disk: Callable[[int], Path], plan: Plan) -> None:
     """Of a file system of 64 kB: the line that does not fit is taken back, those before it stay."""
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
-        pytest.skip("no right to mount a small file system")
-    try:
-        jobs = [Job(f"case-{n}", small, small, plan, {}) for n in range(60)]
-        done = 0
-        with pytest.raises(StorageError, match=r"cannot be written.*No space left"), Manifest(small) as manifest:
-            for job in jobs:
-                manifest.add(failure(job, 2000 * "x"))
-                done += 1
-        assert 20 < done < 60
-        assert len(Manifest(small)) == done
-    finally:
-        subprocess.run(["umount", small], check=True)
+    small = small_disk(64)
+    jobs = [Job(f"case-{n}", small, small, plan, {}) for n in range(60)]
+    done = 0
+    with pytest.raises(StorageError, match=r"cannot be written.*No space left"), Manifest(small) as manifest:
+        for job in jobs:
+            manifest.add(failure(job, 2000 * "x"))
+            done += 1
+    assert 20 < done < 60
+    assert len(Manifest(small)) == done
 
 
 def test_a_full_disk_of_a_worker_fails_its_case(go: Go, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,16 +60,27 @@ def test_results_are_listed_newest_first_and_the_last_is_chosen(panel: Any, resu
     assert not any(button.enabled for button in panel.results.buttons.values())
 
 
-def test_a_name_and_a_comparison_are_seen_at_once(panel: Any, result: Any) -> None:
+def test_names_and_figures_are_followed(panel: Any, result: Any) -> None:
+    """The list says what a person has called a result, and how it compared with a real image."""
     slicer.app.processEvents()
     assert panel.results.table.isColumnHidden(2)
-    result.SetName("the best")
-    ((what, chosen),) = listed(panel)
-    assert what == "the best" and "Data weight 1" in chosen and "seed 7" in chosen
-    assert panel.results.current is result
+    result.SetName("SYNTHETIC my best | so far")
+    wait_for(lambda: listed(panel)[0][0] == "my best | so far")
+    assert listed(panel)[0][1] == "16x16, lambda 1.0, projection | seed 7, 2 samples"
+    assert panel.results.table.item(0, 2).text() == ""
     result.SetAttribute(comparison.FIGURES, json.dumps({"with": "truth", "whole": {"psnr_db": 31.256}}))
-    slicer.app.processEvents()
-    assert not panel.results.table.isColumnHidden(2) and panel.results.table.item(0, 2).text() == "31.26"
+    wait_for(lambda: panel.results.table.item(0, 2).text() == "31.26")
+    assert not panel.results.table.isColumnHidden(2)
+    assert panel.results.current is result
+    result.RemoveAttribute(nodes.MADE_WITH)  # as of a file that was loaded
+    result.SetName("SYNTHETIC SR of brain | 16x16 | seed 7")
+    assert results.titles(result)[:2] == ("SR of brain", "16x16 | seed 7")
+    result.SetName("the best")
+    what, chosen, _psnr = results.titles(result)
+    assert what == "the best" and "Data weight 1" in chosen and "seed 7" in chosen
+    slicer.mrmlScene.RemoveNode(result)
+    wait_for(lambda: listed(panel) == [])
+    assert all(each[0] is not result for each in panel.results._watch.Observations)
 
 
 def test_inputs_and_previews_are_no_results(panel: Any) -> None:

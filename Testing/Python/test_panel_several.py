@@ -274,14 +274,85 @@ def test_ticked_volumes_are_run_one_after_the_other(panel: Any) -> None:
         panel.many.volumes.item(number).setCheckState(qt.Qt.Checked)
     assert panel.many.ticked() == [first, other, colour]
     text = run(panel)
-    assert "2 of 3 volumes are done" in text and "constant: Failed: constant is 1 everywhere" in text
-    results = [name for _node, name in panel.results._listed]
-    assert sorted(name.split(" | ")[0] for name in results) == ["SYNTHETIC SR of first", "SYNTHETIC SR of other"]
+    assert "2 computed, 0 there before, 1 failed, of 3" in text and "constant: Failed: constant is 1 everywhere" in text
+    results = [titles[0] for _node, titles in panel.results._listed]
+    assert sorted(results) == ["SR of first", "SR of other"]
     add_volume("new")
     slicer.app.processEvents()
     assert panel.many.ticked() == [first, other, colour] and panel.many.volumes.count == 4
     panel.many.volumes.item(0).setCheckState(qt.Qt.Unchecked)
     assert panel.many.ticked() == [other, colour]
+
+
+def test_a_list_of_volumes_goes_on_where_it_was_stopped(panel: Any, tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        add_volume(name)
+    select(panel, slicer.util.getNode("first"), "slow")
+    panel.parameters.steps = 8
+    choose(panel, "volumes of this scene")
+    for number in range(3):
+        panel.many.volumes.item(number).setCheckState(qt.Qt.Checked)
+    panel.many.runButton.click()
+    wait_for(lambda: "Volume 2 of 3" in panel.many.text.text and panel.logic.fraction > 0)
+    panel.many.runButton.click()
+    wait_for(lambda: not panel.many.busy and not panel.logic.busy)
+    assert "goes on from here" in panel.many.text.text and "1 computed" in panel.many.text.text
+    assert "The 2 runs take" in panel.many.text.text  # those that are left
+    kept = panel.results._listed[0][0]
+    text = run(panel)
+    assert "2 computed, 1 there before, 0 failed, of 3" in text and "take" not in text
+    assert kept.GetScene() is not None and panel.results.table.rowCount == 3
+    assert sorted(nodes.input_of(node).GetName() for node, _t in panel.results._listed) == ["first", "second", "third"]
+    # Other choices are other results, and one that was deleted is made again.
+    panel.parameters.steps = 4
+    assert "3 computed, 0 there before" in run(panel)
+    slicer.mrmlScene.RemoveNode(panel.results._listed[0][0])
+    assert "1 computed, 2 there before" in run(panel)
+    # Also in a scene that was saved.
+    slicer.util.saveScene(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "scene.mrml"), {"clear": True})
+    slicer.app.processEvents()
+    for number in range(3):
+        panel.many.volumes.item(number).setCheckState(qt.Qt.Checked)
+    assert "0 computed, 3 there before" in run(panel)
+
+
+@pytest.mark.parametrize(("task", "pack"), [("degradation", "noisy"), ("enhancement", "better")])
+def test_a_cine_is_degraded_and_enhanced(panel: Any, task: str, pack: str) -> None:
+    shown = add_cine("cine")
+    panel.taskButtons[task].click()
+    setattr(panel.parameters, f"{task}Volume", shown)
+    setattr(panel.parameters, f"{task}Pack", pack)
+    choose(panel, "all 3 frames of cine")
+    assert "3 of 3 frames play as SYNTHETIC" in run(panel)
+    (result,) = (node for name, node in sequences().items() if name.startswith("SYNTHETIC"))
+    # The worker of these tests doubles its input.
+    assert [peak(result.GetNthDataNode(number)) for number in range(3)] == [200, 202, 204]
+    frames = [result.GetNthDataNode(number) for number in range(3)]
+    assert all(nodes.provenance_of(frame)["request"]["task"] == task and nodes.is_synthetic(frame) for frame in frames)
+    browser = sequence_nodes.browser_of(shown)
+    proxy = browser.GetProxyNode(result)
+    browser.SetSelectedItemNumber(2)
+    assert (peak(shown), peak(proxy)) == (102, 204)
+    assert [peak(next(iter(sequences().values())).GetNthDataNode(n)) for n in range(3)] == [100, 101, 102]
+
+
+def test_volumes_that_are_done_leave_the_views_alone(panel: Any) -> None:
+    slicer.app.make_views()
+    first, _other, looked_at = add_volume("first"), add_volume("other"), add_volume("looked at")
+    select(panel, first)
+    choose(panel, "volumes of this scene")
+    for number in range(2):
+        panel.many.volumes.item(number).setCheckState(qt.Qt.Checked)
+    views.show_input(looked_at)
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    before = views.Layers.of(composite)
+    assert "2 computed" in run(panel)
+    assert views.Layers.of(composite) == before and panel.results.table.rowCount == 2
+    panel.ui.applyButton.click()  # a run alone is shown
+    wait_for(lambda: not panel.logic.busy)
+    assert views.Layers.of(composite) != before
 
 
 def test_volumes_are_refused_where_a_result_needs_several(panel: Any) -> None:

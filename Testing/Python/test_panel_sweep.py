@@ -74,7 +74,9 @@ def test_two_settings_make_a_grid(panel: Any, heart: Any) -> None:
     (browser,) = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
     assert browser.GetMasterSequenceNode() is sequence
     table = slicer.util.getNode("SYNTHETIC sweep, LGE of cine table").GetTable()
-    assert [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] == ["scale of bSSFP", "Seed"]
+    assert [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] == [
+        *("scale of bSSFP", "Seed", "difference from the first (%)")
+    ]
     assert table.GetNumberOfRows() == 6
     assert "6 results are in the sequence" in panel.sweep.text.text
 
@@ -88,13 +90,33 @@ def test_figures_against_a_reference_are_charted(panel: Any, heart: Any) -> None
     sequence = run(panel)
     table = slicer.util.getNode(f"{sequence.GetName()} table").GetTable()
     titles = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
-    assert titles == ["Strength", "scale of T2", "Seed", "SSIM", "MAE"]
+    assert titles == ["Strength", "scale of T2", "Seed", "SSIM", "MAE", "difference from the first (%)"]
     assert [table.GetValueByName(row, "SSIM").ToDouble() for row in range(4)] == [0.5] * 4
-    (chart, _mae) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    (chart, _mae, _change) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     assert chart.GetXAxisTitle() == "Strength" and chart.GetYAxisTitle() == "SSIM"
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert names == ["scale of T2 1", "scale of T2 2"]
     assert slicer.util.arrayFromVolume(sequence.GetNthDataNode(0)).shape[0] == 3
+
+
+def test_without_a_reference_the_change_is_charted(panel: Any, heart: Any, monkeypatch) -> None:
+    """How far each result is from the first one, which needs no truth."""
+    made = iter((1.0, 1.5, 0.9))
+    take = sweep.Sweep._take
+
+    def scaled(self: Any, results: dict[str, Any]) -> None:
+        slicer.util.arrayFromVolume(results["result"])[:] *= next(made)
+        take(self, results)
+
+    monkeypatch.setattr(sweep.Sweep, "_take", scaled)
+    choose(panel, 0, "Seed", "1, 2, 3")
+    sequence = run(panel)
+    table = slicer.util.getNode(f"{sequence.GetName()} table").GetTable()
+    found = [table.GetValueByName(row, "difference from the first (%)").ToDouble() for row in range(3)]
+    assert found == pytest.approx([0.0, 50.0, 10.0], rel=1e-4)
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    assert (chart.GetXAxisTitle(), chart.GetYAxisTitle()) == ("Seed", "difference from the first (%)")
+    assert not chart.GetLegendVisibility()  # it would lie over the only line
 
 
 def test_one_is_kept_and_can_be_made_again(panel: Any, heart: Any) -> None:
@@ -109,6 +131,18 @@ def test_one_is_kept_and_can_be_made_again(panel: Any, heart: Any) -> None:
     np.testing.assert_array_equal(
         slicer.util.arrayFromVolume(kept), slicer.util.arrayFromVolume(sequence.GetDataNodeAtValue("Seed 6"))
     )
+    assert not kept.GetName().endswith("_1")
+    provenance = nodes.provenance_of(kept)
+    provenance["pack"] = {"name": "cardiac", "weights_sha256": panel._pack().weights_sha256}
+    kept.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    panel.results.choose(kept)
+    panel.results.buttons["again"].click()
+    wait_for(lambda: not panel.results.busy and not panel.logic.busy)
+    again = panel.logic.results["result"]
+    assert nodes.provenance_of(again)["request"] == provenance["request"]  # its seed and its slice
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), slicer.util.arrayFromVolume(kept))
+    panel.results.choose(again)
+    panel.results.buttons["remove"].click()
     panel.sweep.keepButton.click()  # once more
     slicer.app.processEvents()
     first, second = results.results_of(slicer.mrmlScene)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qt
 import slicer
 import slicer.util
 from MRDiffusionPanel import nodes, roles, views
@@ -347,6 +348,31 @@ def test_run_section_shows_without_scrolling(panel: Any) -> None:
     for widget in (panel.ui.applyButton, panel.ui.cancelButton, panel.ui.stateText):
         assert widget.visible and widget.geometry.bottom() < panel.widget.height
     assert panel.ui.settingsArea.widget() is panel.ui.settingsBox
+
+
+def test_the_state_is_not_cut_off_in_slicers_own_scroll_area(panel: Any) -> None:
+    """Slicer shows a module in a scroll area, which asks for the height that the panel would like to have."""
+    select_roles(panel, bSSFP=heart(), T2=heart("t2"))
+    for section in ("samplingSection", "resultsSection", "compareSection"):
+        getattr(panel.ui, section).collapsed = False
+    panel.logic.message = " ".join(40 * ["words"])
+    panel._update()
+    area, frame = qt.QScrollArea(), qt.QWidget()
+    layout = qt.QVBoxLayout(frame)
+    layout.addWidget(qt.QPushButton("Help && Acknowledgement"))
+    layout.addWidget(panel.widget, 1)
+    area.setWidgetResizable(True)
+    area.setWidget(frame)
+    area.resize(580, 400)
+    area.show()
+    slicer.app.processEvents()
+    assert area.verticalScrollBar().maximum == 0
+    for widget in (panel.ui.applyButton, panel.ui.stateText):
+        bottom = widget.mapTo(area, widget.rect.bottomLeft()).y()
+        assert 0 < bottom < area.height and widget.height >= widget.heightForWidth(widget.width)
+    assert panel.ui.settingsArea.height > 120  # which gets what is left
+    panel.widget.setParent(None)
+    area.deleteLater()
 
 
 # The scene.

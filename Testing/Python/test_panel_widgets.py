@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
+import qt
 import slicer
 import slicer.util
 from MRDiffusionPanel import nodes
-from panel_support import add_volume, pack_info, run, select
+from panel_support import add_volume, pack_info, panel_module, run, select, select_roles
 
 from MRDiffusionLib.settings import TASKS, SuperResolutionSettings, SynthesisSettings, info_of
 
@@ -93,10 +95,10 @@ def test_choosing_a_pack_sets_its_matrix_and_shows_what_it_is(panel: Any) -> Non
 
 def test_pixel_size_that_the_pack_has_not_seen_is_a_warning(panel: Any) -> None:
     select(panel, add_volume(spacing=2.0))
-    assert panel.ui.warningText.text == ""
+    assert " mm" not in panel.ui.warningText.text
     panel.parameters.inputVolume.SetSpacing(1.4, 2.0, 5.0)
     panel.enter()
-    assert "1 x 0.7 mm" in panel.ui.warningText.text and "invented" in panel.ui.warningText.text
+    assert "1 x 0.7 mm" in panel.ui.warningText.text and "detail may be invented" in panel.ui.warningText.text
     assert panel.ui.applyButton.enabled
 
 
@@ -227,3 +229,33 @@ def test_long_names_do_not_make_the_panel_wide(panel: Any) -> None:
     panel.widget.show()
     panel.ui.samplingSection.collapsed = False
     assert panel.widget.minimumSizeHint.width() < 450
+
+
+@pytest.mark.parametrize("task", ["superresolution", "synthesis", "degradation", "enhancement"])
+def test_the_tab_key_goes_from_top_to_bottom(panel: Any, task: str) -> None:
+    """Also through rows that are made when a pack is chosen, long after the buttons below them."""
+    if task == "synthesis":
+        select_roles(panel, "cardiac", bSSFP=add_volume("cine"), T2=add_volume("t2"))
+    panel.taskButtons[task].click()
+    for part in panel_module().FOLDS.values():
+        getattr(panel.ui, part).collapsed = False
+    panel.widget.resize(600, 4000)
+    panel.widget.show()
+    slicer.app.processEvents()
+    first = next(iter(panel.taskButtons.values()))
+    chain, widget = [first], first.nextInFocusChain()
+    while widget is not first:
+        # As Qt does: what stands for another widget, such as the line in a spin box, is passed over.
+        reached = int(widget.focusPolicy) & int(qt.Qt.TabFocus) and widget.focusProxy() is None
+        if panel.widget.isAncestorOf(widget) and widget.visible and reached:
+            chain.append(widget)
+        widget = widget.nextInFocusChain()
+    assert len(chain) > 40
+    assert {panel.ui.applyButton, panel.ui.packList, panel.compare.buttons["swipe"], panel.many.runButton} <= set(chain)
+    rectangles = []
+    for widget in chain:
+        corner = widget.mapTo(panel.widget, widget.rect.topLeft())
+        rectangles.append((corner.x(), corner.y(), corner.y() + widget.height, widget))
+    for (left, top, bottom, one), (next_left, next_top, next_bottom, other) in itertools.pairwise(rectangles):
+        below, beside = next_top >= bottom, next_bottom > top and next_left >= left
+        assert below or beside, (one, one.toolTip, other, other.toolTip)

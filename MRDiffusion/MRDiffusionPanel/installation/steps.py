@@ -158,7 +158,8 @@ def _explained(error: BaseException, wheels: str) -> InstallationError:
     problem = _unreachable()
     if problem:
         return InstallationError(*problem)
-    said = said if not isinstance(error, subprocess.CalledProcessError) else f"pip ended with code {error.returncode}"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = _("pip ended with code {code}").format(code=error.returncode)
     return InstallationError(
         _("the installation failed: {said}").format(said=said.strip()[:300]),
         _("The application's log says more; press Install to try again"),

@@ -26,6 +26,14 @@ class Degradation(Quality):
 
     settings: DegradationSettings
 
+    def cautions(self) -> list[str]:
+        return [
+            _(
+                "This is one scan of low quality as the model has learnt them, not what a scanner would have measured: "
+                "do not judge a protocol by it."
+            )
+        ]
+
     def summary(self) -> str:
         text = _("{slices} slices as a {kind} would show them: {level}")
         level = level_text(self.settings.kind, self.settings.level)
@@ -73,10 +81,11 @@ class DegradationSection(QualitySection):
     def offer(self, packs: list[PackInfo]) -> None:
         self._packs = {kind_of(pack): pack.name for pack in reversed(packs)}
 
-    def show(self, parameters: Any, pack: PackInfo | None) -> None:
+    def show(self, parameters: Any, pack: PackInfo | None) -> bool:
         kind = kind_of(pack)
         self._kind.fill([(name, kind_text(name)) for name in sorted(self._packs, reverse=True)], kind)
         self._meaning.text = level_text(kind, parameters.degradationLevel)
+        return False
 
     def _on_kind(self, kind: str) -> None:
         self._current().degradationPack = self._packs[kind]

@@ -85,11 +85,12 @@ class EnhancementSection(QualitySection):
             values["level"] = parameters.enhancementLevel
         return Enhancement(inputs=self._inputs(parameters), settings=settings_from(self.task, values), **common)
 
-    def show(self, parameters: Any, pack: PackInfo | None) -> None:
+    def show(self, parameters: Any, pack: PackInfo | None) -> bool:
         kind, estimated = self._chosen(parameters, pack), parameters.enhancementEstimated
         self._kind.fill([(name, kind_text(name)) for name in _kinds(pack)], kind)
         self._level.enabled = not estimated
         self._meaning.text = "" if estimated else level_text(kind, parameters.enhancementLevel)
+        return False
 
     def _chosen(self, parameters: Any, pack: PackInfo | None) -> str:
         """The chosen kind, where the pack knows it; otherwise its first one."""

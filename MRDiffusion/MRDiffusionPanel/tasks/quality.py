@@ -16,7 +16,7 @@ from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
 from .. import grids, nodes
 from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
-from ..text import _
+from ..text import _, of_domain
 from .section import Section, Stored
 
 ROLE = "image"
@@ -33,7 +33,7 @@ class Quality(Parameters):
     def warnings(self) -> list[str]:
         assert self.pack is not None
         columns, rows, _slices = self.first.GetSpacing()
-        sentences = plane_warnings(grids.normal(self.first), self.pack)
+        sentences = plane_warnings(grids.normal(self.first), self.pack, of_domain)
         if self.pack.unseen_pixel_sizes((rows, columns)):
             text = _("The pixels are {pixel} mm; this model has seen {seen} mm.")
             sentences.append(text.format(pixel=by((rows, columns)), seen=by(self.pack.pixel_size_mm)))

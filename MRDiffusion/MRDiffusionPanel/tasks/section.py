@@ -115,8 +115,9 @@ class Section(ABC):
     def suggest(self, parameters: Any, scene: Any) -> None:  # noqa: B027
         """A person comes to this task: choose what is obvious."""
 
-    def show(self, parameters: Any, pack: PackInfo | None) -> None:  # noqa: B027
-        """Bring the widgets that are not bound to a parameter up to date."""
+    def show(self, parameters: Any, pack: PackInfo | None) -> bool:
+        """Bring the widgets that are not bound to a parameter up to date; gives whether more have been made."""
+        return False
 
     def remove(self) -> None:  # noqa: B027
         """Let go of the scene."""

@@ -15,7 +15,7 @@ from MRDiffusionLib.settings import SuperResolutionSettings, info_of, settings_f
 
 from .. import grids, nodes
 from ..parameters import Parameters, by
-from ..text import _
+from ..text import _, of_domain
 from .section import Section, Stored
 
 if TYPE_CHECKING:
@@ -35,12 +35,20 @@ class SuperResolution(Parameters):
 
     settings: SuperResolutionSettings
 
+    def cautions(self) -> list[str]:
+        return [
+            _(
+                "Detail finer than the input's pixels is made up, as the model knows it of other people: what is small "
+                "can be missing, changed or invented."
+            )
+        ]
+
     def warnings(self) -> list[str]:
         assert self.pack is not None
         spacing, (columns, rows, _slices) = self.first.GetSpacing(), grids.size(self.first)
         wanted = self.settings.matrix
         pixel = (spacing[1] * rows / wanted[0], spacing[0] * columns / wanted[1])
-        sentences = plane_warnings(grids.normal(self.first), self.pack)
+        sentences = plane_warnings(grids.normal(self.first), self.pack, of_domain)
         if self.pack.unseen_pixel_sizes(pixel):
             text = _("The result's pixels would be {pixel} mm; this model has seen {seen} mm: detail may be invented.")
             sentences.append(text.format(pixel=by(pixel), seen=by(self.pack.pixel_size_mm)))

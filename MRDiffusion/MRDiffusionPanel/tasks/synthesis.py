@@ -17,7 +17,7 @@ from MRDiffusionLib.settings import SynthesisSettings, info_of, settings_from
 from .. import grids, roles
 from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
-from ..text import _
+from ..text import _, of_domain
 from .section import Section, Stored
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Synthesis(Parameters):
         return [
             *self._absent(),
             *self._resampled(),
-            *plane_warnings(grids.normal(first), self.pack),
-            *grid_warnings((rows, columns), (spacing[1], spacing[0]), self.pack),
+            *plane_warnings(grids.normal(first), self.pack, of_domain),
+            *grid_warnings((rows, columns), (spacing[1], spacing[0]), self.pack, of_domain),
             *(text for role, volume in self.inputs.items() for text in brightness_warnings(role, volume, self.pack)),
             *self._synthetic(),
         ]
@@ -200,7 +200,7 @@ class SynthesisSection(Section):
     def preferred(self, packs: list[PackInfo]) -> PackInfo:
         return next((pack for pack in packs if _suits_sample(pack)), packs[0])
 
-    def show(self, parameters: Any, pack: PackInfo | None) -> None:
+    def show(self, parameters: Any, pack: PackInfo | None) -> bool:
         known, target = (pack.roles if pack else ()), wanted(parameters, pack)
         others = [role for role in known if role != target]
         self._target.fill([(role, role) for role in known], target)
@@ -208,7 +208,7 @@ class SynthesisSection(Section):
         starts = [(name, text) for name, text in starts if name != "regression" or _has_regression(pack)]
         self._start.fill([*starts, *((role, role) for role in others)], beginning(parameters, pack))
         self._strength.enabled = beginning(parameters, pack) != "noise"
-        self._rows.show(parameters.parameterNode, others)
+        return self._rows.show(parameters.parameterNode, others)
 
     def remove(self) -> None:
         self._rows.remove()
