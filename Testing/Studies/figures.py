@@ -55,7 +55,8 @@ def show(
     axis.imshow(image, cmap=kw.pop("cmap", "gray"), vmin=0, vmax=peak, interpolation="nearest", **kw)
     axis.set_title(title, fontsize=9)
     axis.axis("off")
-    corner = {"transform": axis.transAxes, "color": "white", "fontsize": 7}
+    box = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
+    corner = {"transform": axis.transAxes, "color": "white", "fontsize": 7, "bbox": box}
     if note:
         axis.text(0.02, 0.03, note, **corner)
     if synthetic:
