@@ -163,3 +163,13 @@ def _waited() -> float:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except OSError:
         return 0.0
+
+
+def save_scene_as_older_slicers(sequence: Any, file: Path) -> None:
+    """Save the scene with a sequence whose frames have lost their attributes, which older Slicers do not write."""
+    for number in range(sequence.GetNumberOfDataNodes()):
+        frame = sequence.GetNthDataNode(number)
+        for attribute in frame.GetAttributeNames():
+            frame.RemoveAttribute(attribute)
+    file.parent.mkdir()
+    assert slicer.util.saveScene(str(file))

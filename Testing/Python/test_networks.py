@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from MRDiffusionLib.networks.unet import VDMUNet, coordinates, fourier_features
+from MRDiffusionLib.networks.unet import GroupNorm, VDMUNet, coordinates, fourier_features
 
 SMALL = {"channels": (16, 32), "num_res_blocks": (1, 1), "head_channels": 16, "norm_groups": 8}
 
@@ -219,3 +219,18 @@ def test_a_missing_condition_is_refused():
 def test_settings_that_make_no_network_are_refused(settings):
     with pytest.raises(ValueError, match=r"channels|num_res_blocks|gamma_min"):
         VDMUNet(**{**SMALL, **settings})
+
+
+def test_normalisation_trains_in_float32_and_predicts_as_it_was():
+    """In training bfloat16 is normalised by the statistics of float32, and gradients arrive; weights keep names."""
+    network = VDMUNet(channels=(8, 16), num_res_blocks=(1, 1), fourier_exponents=(), head_channels=8, norm_groups=4)
+    found = [module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert found and all(type(module) is GroupNorm for module in found)
+    norm, plain = GroupNorm(4, 8), torch.nn.GroupNorm(4, 8)
+    assert norm.state_dict().keys() == plain.state_dict().keys()
+    x = (100 + torch.randn((2, 8, 6, 5), generator=torch.Generator().manual_seed(0))).bfloat16().requires_grad_()
+    wanted = plain(x.float())
+    assert norm(x).dtype == torch.bfloat16 and torch.equal(norm(x), wanted.to(torch.bfloat16))
+    norm(x).float().square().sum().backward()
+    assert x.grad is not None and norm.weight.grad is not None and torch.isfinite(x.grad).all()
+    assert torch.equal(norm.bfloat16().eval()(x), plain.bfloat16()(x))

@@ -15,7 +15,7 @@ import slicer
 import slicer.util
 from MRDiffusionPanel import nodes, results, views
 from MRDiffusionPanel import sequences as sequence_nodes
-from panel_support import add_volume, select, select_roles, wait_for
+from panel_support import add_volume, save_scene_as_older_slicers, select, select_roles, wait_for
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -174,14 +174,10 @@ def test_a_cine_in_a_saved_scene_is_as_it_was(
 ) -> None:
     name, sequence = played.GetName(), sequence_nodes.sequence_of(played)
     before = [nodes.provenance_of(sequence.GetNthDataNode(number)) for number in range(3)]
-    for number in range(3):  # the files of older Slicers do not hold them
-        for attribute in sequence.GetNthDataNode(number).GetAttributeNames():
-            sequence.GetNthDataNode(number).RemoveAttribute(attribute)
-    folder = tmp_path / "saved"
-    folder.mkdir()
-    assert slicer.util.saveScene(str(folder / f"scene{suffix}"))
+    file = tmp_path / "saved" / f"scene{suffix}"
+    save_scene_as_older_slicers(sequence, file)
     slicer.mrmlScene.Clear()
-    slicer.util.loadScene(str(folder / f"scene{suffix}"), {"clear": True})
+    slicer.util.loadScene(str(file), {"clear": True})
     slicer.app.processEvents()
     ((shown, _name),) = panel.results._listed
     assert shown.GetName() == name and nodes.input_of(shown).GetName() == "cine"

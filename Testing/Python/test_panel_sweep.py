@@ -12,7 +12,7 @@ import qt
 import slicer
 import slicer.util
 from MRDiffusionPanel import contact_sheet, nodes, results, sequences, sweep, views
-from panel_support import add_volume, select, select_roles, wait_for
+from panel_support import add_volume, save_scene_as_older_slicers, select, select_roles, wait_for
 from PIL import Image
 from test_panel_run import volumes
 
@@ -166,16 +166,12 @@ def test_a_sweep_in_a_saved_scene_is_as_it_was(
     made = [slicer.util.arrayFromVolume(sequence.GetNthDataNode(number)).copy() for number in range(2)]
     before = [nodes.provenance_of(sequence.GetNthDataNode(number)) for number in range(2)]
     (name,) = {sequence.GetNthDataNode(number).GetName().replace("seed 5", "seed 6") for number in range(2)}
-    for number in range(2):
-        for attribute in sequence.GetNthDataNode(number).GetAttributeNames():
-            sequence.GetNthDataNode(number).RemoveAttribute(attribute)
-    folder = tmp_path / "saved"
-    folder.mkdir()
-    assert slicer.util.saveScene(str(folder / f"scene{suffix}"))
+    file = tmp_path / "saved" / f"scene{suffix}"
+    save_scene_as_older_slicers(sequence, file)
     slicer.mrmlScene.Clear()
     slicer.app.processEvents()
     assert panel.sweep.results.count == 0 and not panel.sweep.keepButton.enabled
-    slicer.util.loadScene(str(folder / f"scene{suffix}"), {"clear": True})
+    slicer.util.loadScene(str(file), {"clear": True})
     slicer.app.processEvents()
     loaded = sweep.newest(slicer.mrmlScene)
     frames = [loaded.GetNthDataNode(number) for number in range(2)]
