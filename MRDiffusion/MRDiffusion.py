@@ -29,8 +29,9 @@ class MRDiffusion(ScriptedLoadableModule):
         parent.contributors = ["MRDiffusion contributors"]
         parent.helpText = _(
             "Makes a sequence that was not acquired from others of the same examination (Synthesize), a volume with "
-            "smaller pixels from one of low resolution (Super-resolve), or from a good image what a noisy scan would "
-            "have shown (Degrade), with generative diffusion models. "
+            "smaller pixels from one of low resolution (Super-resolve), or from a good image what a noisy or a fast "
+            "scan would have shown (Degrade), with generative diffusion models; a network that learnt from such pairs "
+            "improves noisy and blurred images (Enhance). "
             "(Diffusion here is the generative model, not diffusion-weighted imaging.) "
             "Results are computed, marked SYNTHETIC, and not for diagnosis."
         )

@@ -144,12 +144,15 @@ def train(options: argparse.Namespace) -> None:
     config_path = _config_path(options.config)
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from ..tasks.device import resolve_device
+    from ..tasks.device import faster_precision, resolve_device
     from ..training.config import read_config
     from ..training.loop import train as run_training
 
     config = read_config(config_path, dict(options.change))
-    resolve_device(options.accelerator)
+    device = resolve_device(options.accelerator)
+    if "bf16" in config.precision and faster_precision(device) == "fp32":
+        # Where it is emulated, a step was seen to take fifteen times as long.
+        print("bf16 is slow here; --change 'precision=\"32-true\"' may be much faster", file=sys.stderr)
     try:
         run_training(
             config,

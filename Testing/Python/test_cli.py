@@ -416,9 +416,11 @@ def test_training_starts_and_goes_on(tmp_path: Path, run: Run, monkeypatch: pyte
     config, folder = tmp_path / "config.json", tmp_path / "out"
     config.write_text(json.dumps(values))
     arguments = ("train", config, "--out", folder, "--accelerator", "cpu", "--devices", 1, "--num-nodes", 1)
+    monkeypatch.setattr("MRDiffusionLib.tasks.device.faster_precision", lambda device: "fp32")
     code, out, err = run(*arguments, "--stop-after", 1)
-    assert code == 0 and "step 1/2" in out, err
-    code, out, _ = run(*arguments)
+    assert code == 0 and "step 1/2" in out and "bf16" not in err, err
+    code, out, err = run(*arguments, "--change", 'precision="bf16-mixed"')
+    assert "bf16 is slow here" in err, err
     assert code == 0 and "resuming" in out and "step 2/2" in out
     assert {"last.ckpt", "best.ckpt", "log.jsonl"} <= set(names(folder))
 
