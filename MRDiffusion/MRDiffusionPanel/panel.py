@@ -258,12 +258,12 @@ class Panel(VTKObservationMixin):
             self.parameters.seed = random.randint(0, LARGEST_SEED)
         self._run(self._captured())
 
-    def _run_again(self, result: Any) -> None:
-        """Make a result again exactly. Raises UserError."""
+    def _run_again(self, result: Any, volumes: list[Any]) -> None:
+        """Make a result again exactly of the volumes that were found for it. Raises UserError."""
         if self._next is not None or (self.logic.busy and not self.logic.previewing):
             raise SettingError(_("a run is under way"), _("Wait for it, or press Cancel"))
         task = nodes.provenance_of(result)["request"]["task"]
-        self._run(results.again(result, self.sections[task].captures, self._installed))
+        self._run(results.again(result, volumes, self.sections[task].captures, self._installed))
 
     def _run(self, chosen: Parameters) -> None:
         self._next = chosen

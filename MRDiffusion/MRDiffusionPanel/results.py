@@ -186,8 +186,11 @@ def source_files(node: Any) -> list[str]:
     return found
 
 
-def check_inputs(node: Any) -> Callable[[], None]:
-    """Work for another thread: it raises UserError where an input has been changed since a result was made of it.
+def find_inputs(node: Any) -> Callable[[], list[Any]]:
+    """Work for another thread, which looks at voxels only: the volumes that a result was made from, in their order.
+
+    Those that the result knows, or for a result that was loaded from a file volumes of the same names with the same
+    voxels. The work raises UserError where an input has been changed or is not in the scene.
 
     Raises:
         UserError: a sequence, whose frames are not made again one by one.
@@ -195,29 +198,46 @@ def check_inputs(node: Any) -> Callable[[], None]:
     if sequences.sequence_of(node) is not None:
         hint = _("Choose its input, and run all frames in the part Cine and batch")
         raise InputError(_("{name} is a sequence").format(name=node.GetName()), hint)
-    provenance, volumes = nodes.provenance_of(node) or {}, nodes.inputs_of(node)
-    told = provenance.get("inputs", {})
-    wanted = [told.get(role, {}).get("sha256") for role in provenance["request"]["inputs"]]
-    looked_at = [(volume.GetName(), slicer.util.arrayFromVolume(volume), sha) for volume, sha in zip(volumes, wanted)]
+    provenance, own = nodes.provenance_of(node) or {}, nodes.inputs_of(node)
+    request = Request.from_json(provenance["request"])
+    known = len(own) == len(request.inputs)
+    wanted = [provenance.get("inputs", {}).get(role, {}).get("sha256") for role in request.inputs]
+    offered = [[each] for each in own] if known else [_named(node.GetScene(), name) for name in request.inputs.values()]
+    looked_at = [[(each, each.GetName(), slicer.util.arrayFromVolume(each)) for each in some] for some in offered]
 
-    def check() -> None:
-        for name, voxels, sha in looked_at:
-            if sha and sha != sha256_of(np.asarray(voxels, np.float32)):
-                text = _("{name} has been changed since this result was made of it").format(name=name)
-                raise UserError(text, _("Load it again, or press Apply for a new result"))
+    def find() -> list[Any]:
+        found = []
+        for sha, volumes in zip(wanted, looked_at):
+            for volume, name, voxels in volumes:
+                if (known and not sha) or sha == sha256_of(np.asarray(voxels, np.float32)):
+                    found.append(volume)
+                    break
+                if known:
+                    text = _("{name} has been changed since this result was made of it").format(name=name)
+                    raise UserError(text, _("Load it again, or press Apply for a new result"))
+        if len(found) != len(looked_at):
+            names = ", ".join(request.inputs.values())
+            raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
+        return found
 
-    return check
+    return find
 
 
-def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> Parameters:
+def _named(scene: Any, name: str) -> list[Any]:
+    """Volumes of a name that have voxels."""
+    return [each for each in _volumes(scene) if each.GetName() == name and each.GetImageData() is not None]
+
+
+def again(node: Any, volumes: list[Any], make: Callable[..., Parameters], packs: list[PackInfo]) -> Parameters:
     """The run that made a result, to be made again exactly.
 
     Args:
+        volumes: what `find_inputs` found.
         make: the `Parameters` of the result's task.
         packs: that are installed.
 
     Raises:
-        UserError: an input that has left the scene, a pack that is not installed or not the same.
+        UserError: an input that has left the scene meanwhile, a pack that is not installed or not the same.
     """
     provenance = nodes.provenance_of(node) or {}
     request = Request.from_json(provenance["request"])
@@ -225,9 +245,9 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
     if pack is None or pack.weights_sha256 != provenance["pack"]["weights_sha256"]:
         text = _("the model {name} with the weights of this result is not installed")
         raise UserError(text.format(name=provenance["pack"]["name"]), _("Install the pack that made it"))
-    volumes = nodes.inputs_of(node)
-    if len(volumes) != len(request.inputs):
-        volumes = _found(node, request, provenance)
+    gone = [name for volume, name in zip(volumes, request.inputs.values()) if volume.GetScene() is None]
+    if gone:
+        raise UserError(_("{name} is no longer in the scene; choose another volume").format(name=gone[0]))
     return make(
         inputs=dict(zip(request.inputs, volumes)),
         pack=pack,
@@ -239,26 +259,6 @@ def again(node: Any, make: Callable[..., Parameters], packs: list[PackInfo]) -> 
         batch=request.batch,
         slices=request.slices,
     )
-
-
-def _found(node: Any, request: Request, provenance: dict[str, Any]) -> list[Any]:
-    """The inputs of a result that was loaded from a file: volumes of the same names with the same voxels.
-
-    Raises UserError where the scene does not have all of them.
-    """
-    found = []
-    for role, name in request.inputs.items():
-        wanted = provenance.get("inputs", {}).get(role, {}).get("sha256")
-        named = [
-            each for each in _volumes(node.GetScene()) if each.GetName() == name and each.GetImageData() is not None
-        ]
-        found += [
-            each for each in named if wanted == sha256_of(np.asarray(slicer.util.arrayFromVolume(each), np.float32))
-        ][:1]
-    if len(found) != len(request.inputs):
-        names = ", ".join(request.inputs.values())
-        raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
-    return found
 
 
 def remove(node: Any) -> None:

@@ -33,7 +33,7 @@ class ResultsSection:
         chosen: emits the chosen result, or None.
     """
 
-    def __init__(self, box: Any, run_again: Callable[[Any], None]) -> None:
+    def __init__(self, box: Any, run_again: Callable[[Any, list[Any]], None]) -> None:
         self.chosen = Signal()
         self._run_again = run_again
         self._listed: list[tuple[Any, tuple[str, str, str]]] = []
@@ -196,7 +196,7 @@ class ResultsSection:
         self._follow_deviation(node)
 
     def _again(self, node: Any) -> None:
-        self._later(node, results.check_inputs(node), lambda _: self._run_again(node))
+        self._later(node, results.find_inputs(node), lambda volumes: self._run_again(node, volumes))
 
     def _save(self, node: Any) -> str | None:
         suffixes = (".nrrd", ".nii.gz") if sequences.sequence_of(node) is None else (".seq.nrrd",)

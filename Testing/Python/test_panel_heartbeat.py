@@ -110,6 +110,20 @@ def test_a_cine(degrade: Any) -> None:
     assert "2 of 2 frames" in degrade.many.text.text
 
 
+def test_looking_for_the_inputs_of_a_result_that_was_loaded(degrade: Any) -> None:
+    degrade.parameters.degradationVolume = large()
+    result = run(degrade)
+    slicer.mrmlScene.RemoveNode(degrade.parameters.degradationVolume)
+    large()
+    provenance = nodes.provenance_of(result)
+    provenance["pack"] = {"name": "noisy", "version": "1.0", "weights_sha256": "0" * 64, "training_data": "brains"}
+    provenance["inputs"] = {"image": {"sha256": "of another volume"}}
+    result.SetAttribute(nodes.PROVENANCE, json.dumps(provenance))
+    degrade.results.choose(result)
+    assert answers(degrade.results.buttons["again"].click, lambda: not degrade.results.busy)
+    assert "no longer in the scene; it had large" in degrade.results.text.text
+
+
 @pytest.mark.parametrize("button", ["dicom", "again"])
 def test_exporting_to_dicom_and_running_again(
     degrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, button: str

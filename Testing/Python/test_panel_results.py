@@ -321,15 +321,18 @@ def test_a_result_is_made_again_with_what_made_it(panel: Any) -> None:
     press(panel, "again")
     wait_for(lambda: not panel.logic.busy)
     panel.results.choose(first)
+    voxels = slicer.util.arrayFromVolume(t2).copy()
     slicer.util.arrayFromVolume(t2)[0] += 1
     press(panel, "again")
     assert "t2 has been changed since" in panel.results.text.text and not panel.logic.busy
+    slicer.util.arrayFromVolume(t2)[:] = voxels
+    installed, panel._installed = panel._installed, [pack for pack in panel._installed if pack.name != "cardiac"]
+    press(panel, "again")
+    assert "model cardiac with the weights of this result is not installed" in panel.results.text.text
+    panel._installed = installed
     slicer.mrmlScene.RemoveNode(t2)
     press(panel, "again")
     assert "no longer in the scene" in panel.results.text.text
-    panel._installed = [pack for pack in panel._installed if pack.name != "cardiac"]
-    press(panel, "again")
-    assert "model cardiac with the weights of this result is not installed" in panel.results.text.text
 
 
 def test_a_result_that_was_loaded_is_made_again_from_the_same_voxels(
