@@ -1,7 +1,7 @@
 """Draw the panel and the slice views after a run of each task on its sample: `python Testing/render_panel.py [FOLDER]`.
 
 Needs slicer-core, PySide6 and the packs; no screen and no Slicer. The pictures are panel.png (Super-resolve),
-panel-synthesize.png, panel-degrade.png and panel-enhance.png, in docs/images unless another folder is named; a task
+panel-synthesize.png, panel-degrade.png and panel-enhance.png, in build/panel unless another folder is named; a task
 without a pack is left out. Title bars and colours are Qt's own style, not those of the real application.
 """
 
@@ -125,4 +125,4 @@ def grab(widget: Any) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "panel")

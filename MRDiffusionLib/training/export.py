@@ -3,7 +3,8 @@
 python -m MRDiffusionLib.training.export CONFIG CHECKPOINT OUT --description D.json --card CARD.md --licence LICENSE
 
 A synthesis pack is made of three runs: its own, the autoencoder that its configuration names, and (--regression) the
-one-pass baseline. For the last two a synthesis pack can be named instead, and its own are taken.
+one-pass baseline. For the last two a synthesis pack can be named instead, and its own are taken. A degrader of noise
+first samples from some training pairs (minutes), and its tables are corrected by what it finds.
 """
 
 from __future__ import annotations
@@ -19,20 +20,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..diffusion.schedule import LinearSchedule, schedule_from_dict
+from ..diffusion.schedule import LinearSchedule, Schedule, schedule_from_dict
 from ..errors import PackError
+from ..networks.degrader import Degrader
 from ..networks.unet import VDMUNet
 from ..packs import PackInfo, find_pack
 from ..packs.domain import SHOWN
 from ..packs.weights import LARGEST_PACK, SCHEDULE_PREFIX, load_cmrdiff, write_pack
 from .config import AnyConfig, PairedConfig, QualityConfig, TrainingConfig, is_checkpoint, read_config
+from .degrader_job import match_moments
 from .paired import read_paired
 from .paired_slices import split
 from .pairs import UNIT, read_pairs
+from .quality_data import spread
 from .synthesis_job import trained_autoencoder
 
 TASKS = {"prior": "superresolution", "regression": "regression", "synthesis": "synthesis"}
 """What a training run trains, to the task of its pack."""
+
+MATCHED = 200
+"""Training pairs that tell how far sampling misses the acquired moments; 20 steps each."""
 
 DECIDED_BY_RUN = ("task", "prediction", "network", "schedule")
 _AVERAGE, _NETWORK = "module.", "network."
@@ -77,7 +84,7 @@ def pack_from_checkpoint(
         decides["normalisation"] = read_paired(config.data).normalisation
         decides["domain"] = {"plane": description["domain"]["plane"], "median": medians(config)}
     elif isinstance(config, QualityConfig):
-        decides, weights = _of_quality(checkpoint)
+        decides, weights = _of_quality(checkpoint, config)
         decides["domain"] = {"plane": description["domain"]["plane"], "median": {"image": quality_medians(config)}}
     else:
         decides, weights = _of_run(config), averaged_weights(checkpoint)
@@ -172,7 +179,7 @@ def _of_synthesis(
     return decides, weights
 
 
-def _of_quality(checkpoint: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _of_quality(checkpoint: str | Path, config: QualityConfig) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The entries of pack.json that a degrader's or an enhancer's run decides, and the weights."""
     own = _checkpoint(checkpoint)
     described = own.get("description", {})
@@ -184,7 +191,20 @@ def _of_quality(checkpoint: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
     if described.get("task") != "degrader":
         raise PackError(f"{checkpoint} is of the task {described.get('task')}", "Give a degrader's or an enhancer's")
     network = {"kind": described["kind"], "denoiser": described["network"]}
+    if described["kind"] == "noise":
+        weights |= _matched(network, schedule_from_dict(described["schedule"]), weights, config)
     return {"task": "degradation", "prediction": "v", "network": network, "schedule": described["schedule"]}, weights
+
+
+def _matched(
+    network: Mapping[str, Any], schedule: Schedule, weights: Mapping[str, Tensor], config: QualityConfig
+) -> dict[str, Tensor]:
+    """The tables of a degrader of noise after `match_moments` on some of the training pairs."""
+    model = Degrader(**network, gamma_min=schedule.gamma_min, gamma_max=schedule.gamma_max)
+    model.load_state_dict(dict(weights))
+    pairs = read_pairs(config.data).of(config.train_subjects, config.kinds)
+    match_moments(model.eval(), schedule, spread(pairs, MATCHED))
+    return dict(model.named_buffers())
 
 
 def _trained_regression(source: str, roles: list[str]) -> tuple[dict[str, Any], Mapping[str, Tensor]]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from MRDiffusionLib import tasks
+from MRDiffusionLib.diffusion.noise import stream_seed
 from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, read_volume, write_volume
 from MRDiffusionLib.networks.degrader import EDGES, NODES, Degrader
@@ -19,11 +20,16 @@ from MRDiffusionLib.networks.unet import coordinates
 from MRDiffusionLib.packs import read_info
 from MRDiffusionLib.physics.degradation import FastScan, fast_scan, noisy_scan
 from MRDiffusionLib.physics.fourier import fft2c, ifft2c
+from MRDiffusionLib.physics.greys import GREYS, by_grey, mean_by_grey, sums_by_grey
 from MRDiffusionLib.physics.levels import acceleration
 from MRDiffusionLib.physics.low_pass import decayed, low_pass, measured_extent
+from MRDiffusionLib.physics.noise import rician_mean
 from MRDiffusionLib.request import Request, request_from_provenance
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
-from MRDiffusionLib.tasks.image import read_image
+from MRDiffusionLib.tasks.degradation import degrade
+from MRDiffusionLib.tasks.image import Image, read_image
+from MRDiffusionLib.tasks.models import PackCache
+from MRDiffusionLib.training.degrader_job import sampled
 
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 OBLIQUE = (0.6, 0.0, 0.8, 0.0, 1.0, 0.0, -0.8, 0.0, 0.6)
@@ -204,29 +210,92 @@ def test_padded_slices_know_their_place(make, tiny_degrader_pack: Path):
 
 
 def test_residuals_have_deviation_one_at_every_level(tiny_degrader_pack: Path):
-    """Of pairs whose noise is that of the level, and `degraded` is the inverse of `residual`."""
-    network = Degrader("noise", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    """Of fast scans that lose a known part, and `degraded` is the inverse of `residual`."""
+    network = Degrader("blur", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
     generator = torch.Generator().manual_seed(0)
     level = (torch.arange(400) + 0.5) / 400
     clean = 2 * torch.rand((400, 1, 16, 16), generator=generator) - 1
     low = clean + (0.01 + 0.2 * level)[:, None, None, None] * torch.randn(clean.shape, generator=generator)
-    network.set_deviations(level, (low - clean).square().mean((1, 2, 3)))
+    network.measure([(clean, low, level)])
     residual = network.residual(low, clean, level)
-    for part in range(NODES):
+    for part in range(10):
         assert residual[part * 40 : part * 40 + 40].std() == pytest.approx(1.0, abs=0.15), part
     assert torch.allclose(network.degraded(residual, clean, level), low, atol=1e-6)
-    assert torch.equal(network._deviation(torch.tensor([0.05, 0.95]))[:, 0, 0, 0], network.deviations[[0, -1]])
-    halfway = network._deviation(torch.tensor([0.1]))[0, 0, 0, 0]
+    assert torch.equal(network._deviation(clean, torch.tensor([0.05, 0.95]))[:, 0, 0, 0], network.deviations[[0, -1]])
+    halfway = network._deviation(clean, torch.tensor([0.1]))[0, 0, 0, 0]
     assert torch.allclose(halfway, network.deviations[:2].mean())
-    network.set_deviations(torch.tensor([0.0, 0.25]), torch.tensor([1.0, 9.0]))
-    between = pytest.approx([1, 5**0.5, *[3] * 8])
-    assert network.deviations.tolist() == between, "the mean square of what lies beside, and no more beyond"
+
+
+def test_a_magnitude_s_bias_and_deviation_are_those_of_its_grey(tiny_degrader_pack: Path):
+    """Of Rician noise, whose moments are known (Gudbjartsson, Patz 1995): the residual has mean 0 and deviation 1."""
+    network = Degrader("noise", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    level = torch.tensor([0.375, 0.775])  # the middles of parts 7 and 15 of 20
+    sigma = 0.2 * level.double()[:, None, None, None]
+    clean = torch.linspace(0, 1, 128).double()[None, None, None].expand(2, 1, 512, 128)
+    drawn = torch.randn((2, *clean.shape), generator=torch.Generator().manual_seed(0)).double()
+    low = torch.complex(clean + sigma * drawn[0], sigma * drawn[1]).abs()
+    images = [(2 * values - 1).float() for values in (clean, low)]
+    network.measure([(images[0], images[1], level)])
+    mean = torch.from_numpy(rician_mean(clean.numpy(), sigma.expand_as(clean).numpy()))
+    deviation = (clean**2 + 2 * sigma**2 - mean**2).sqrt()
+    assert torch.allclose((network.expected(images[0], level) + 1) / 2, mean.float(), atol=4e-3)
+    assert torch.allclose(network._deviation(images[0], level) / 2, deviation.float(), rtol=0.05)
+    between = network.biases[11]
+    assert torch.allclose(between, network.biases[[7, 15]].mean(0)), "of a part without pairs"
+    residual = network.residual(images[1], images[0], level)
+    for greys in residual.split(32, dim=-1):
+        assert abs(float(greys.mean())) < 0.02 and float(greys.std()) == pytest.approx(1, abs=0.02)
+    assert torch.allclose(network.degraded(residual, images[0], level), images[1], atol=1e-6)
+
+
+def test_what_sampling_misses_of_the_moments_is_corrected(tiny_degrader_pack: Path):
+    """A network whose residuals have a wrong mean and deviation makes images with the acquired ones' all the same."""
+    network = Degrader("noise", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
+    generator = torch.Generator().manual_seed(0)
+    level = (torch.arange(200) + 0.5) / 200
+    clean = 2 * torch.rand((200, 1, 32, 32), generator=generator) ** 2 - 1
+    noise = torch.randn((2, *clean.shape), generator=generator) * (0.05 + 0.2 * level)[:, None, None, None]
+    low = 2 * torch.complex((clean + 1) / 2 + noise[0], noise[1]).abs() - 1
+    network.measure([(clean, low, level)])
+    wrong = 0.1 + 1.2 * torch.randn(clean.shape, generator=generator)
+    network.match([(clean[::2], low[::2], level[::2])], [wrong[::2]])
+    made = network.degraded(wrong, clean, level).clamp(min=-1)
+    for dark in (clean < -0.9, clean > -0.5):
+        added, wanted = ((images - clean)[dark] for images in (made, low))
+        assert float(added.mean()) == pytest.approx(float(wanted.mean()), abs=0.01 * float(wanted.std()))
+        assert float(added.std()) == pytest.approx(float(wanted.std()), rel=0.01)
+
+
+def test_training_samples_as_the_task_does(tiny_degrader_pack: Path):
+    model = PackCache().degrader(str(tiny_degrader_pack), torch.device("cpu"), "fp32")
+    clean = np.random.default_rng(0).random((1, 32, 24), np.float32)
+    geometry = Geometry((24, 32, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    settings = DegradationSettings(kind="noise", level=0.5)
+    request = Request("degradation", model.info.name, {"image": "-"}, settings, 7, batch=1)
+    task = degrade(Image(clean, geometry, "", 1.0, model.info.multiple, ()), model, request)
+    images = torch.from_numpy(2 * clean - 1)[:, None]
+    level = torch.tensor([settings.level])
+    residual = sampled(model.network, model.schedule, images, level, [stream_seed(7, 0, 0)])
+    own = model.network.degraded(residual, images, level).clamp(min=-1)
+    np.testing.assert_allclose((own[:, 0].numpy() + 1) / 2, task, atol=1e-4)
+
+
+def test_a_grey_that_hardly_occurs_has_what_lies_between_its_neighbours():
+    image = torch.cat([torch.zeros(1000), torch.full((1000,), 0.25), torch.full((3,), 0.04), torch.full((1000,), 2.0)])
+    sums, weights = sums_by_grey(torch.where(image == 0.04, 7.0, 4 * image)[None, None, None], image[None, None, None])
+    table = mean_by_grey(sums, weights)
+    assert table.shape == (1, GREYS) and float(table[0, 0]) == 0 and float(table[0, -1]) == 8
+    nodes = torch.arange(GREYS) / (GREYS - 1)
+    assert float(table[0, (nodes < 0.2).nonzero()[-1]]) < 0.5, "not the three pixels' 7"
+    assert torch.allclose(
+        by_grey(table.float(), image[None, None, None])[0, 0, 0, [0, 1000, -1]], torch.tensor([0.0, 1, 8])
+    )
 
 
 def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path):
     """Of a scan that measures the centre square of its level and no more."""
     network = Degrader("blur", read_info(tiny_degrader_pack).network["denoiser"], gamma_min=-12.0, gamma_max=6.0)
-    network.deviations.copy_(torch.linspace(0.01, 0.1, NODES))
+    network.deviations.copy_(torch.linspace(0.01, 0.1, NODES["blur"]))
     clean = 2 * torch.rand((2, 1, 32, 40), generator=torch.Generator().manual_seed(0)) - 1
     level = torch.tensor([0.3, 0.8])
     extent = measured_extent(level)
@@ -235,7 +304,7 @@ def test_the_band_beyond_a_scan_s_edge_is_its_residual(tiny_degrader_pack: Path)
     assert condition.shape == (2, 3 + len(EDGES), 32, 40) and torch.equal(condition[:, :1], clean)
     residual = network.residual(low_pass(clean, extent), clean, level)
     assert torch.allclose(condition[:, 2:3], -residual, atol=1e-4)
-    bands = network._deviation(level) * condition[:, 2:-1].sum(1, keepdim=True)
+    bands = network._deviation(clean, level) * condition[:, 2:-1].sum(1, keepdim=True)
     assert torch.allclose(bands + low_pass(clean, EDGES[-1] * extent), clean, atol=1e-5)
     scan = FastScan(side=float(extent[1]), decay=0.8)
     weights = scan.weights((32, 40))
@@ -253,12 +322,11 @@ def test_what_scans_lose_on_average_is_not_left_to_chance(tiny_degrader_pack: Pa
     weaker = decayed(low_pass(clean, measured_extent(level)), measured_extent(level), torch.full_like(level, 0.3))
     clean, low = 2 * clean - 1, 2 * weaker.abs() - 1
     assert (weaker < 0).any(), "beside the object the magnitude has lost a sign"
-    network.set_losses([(clean[:4], low[:4], level[:4]), (clean[4:], low[4:], level[4:])])
+    network.measure([(clean[:4], low[:4], level[:4]), (clean[4:], low[4:], level[4:])])
     assert torch.allclose(network.losses[6], network.losses[[3, 9]].mean(0), atol=0.1), "between two parts with pairs"
     before = (low - clean).square().mean((1, 2, 3))
     after = (low - network.expected(clean, level)).square().mean((1, 2, 3))
     assert (after < 0.1 * before).all()
-    network.set_deviations(level, after)
     residual = network.residual(low, clean, level)
     assert torch.allclose(residual.square().mean((1, 2, 3)), torch.ones(8), rtol=0.3)
     assert torch.allclose(network.degraded(residual, clean, level), low, atol=1e-6)

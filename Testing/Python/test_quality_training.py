@@ -262,8 +262,9 @@ def test_a_degrader_is_trained_exported_and_run(make, tmp_path: Path, volume: Pa
     trained = torch.load(folder / "best.ckpt", weights_only=True)["ema"]
     network, _ = load_degrader(tasks.models.find_pack(str(pack)))
     for name, value in network.state_dict().items():
-        assert torch.allclose(value, trained[f"module.{name}"], rtol=1e-2, atol=1e-2), name
-    assert network.deviations[0] < network.deviations[-1], "more at higher levels"
+        same = torch.allclose(value, trained[f"module.{name}"], rtol=1e-2, atol=1e-2)
+        assert same or (kind == "noise" and name in ("biases", "deviations")), f"{name}: that of noise is corrected"
+    assert (network.deviations[0] < network.deviations[-1]).all(), "more at higher levels"
     settings = DegradationSettings(kind=kind, level=0.5, steps=2)
     result = tasks.run(Request("degradation", str(pack), {"image": str(volume)}, settings))
     assert result.volumes["result"].array.shape == (2, 27, 30) and np.isfinite(result.volumes["result"].array).all()

@@ -65,6 +65,7 @@ class Scores:
         visible: whether a ring of many acquisitions has more than next to no power.
         shift: length of the shift against the clean image, pixels.
         seeds, acquired_seeds: correlation of what two seeds add within the head.
+        air, acquired_air: mean of what was added outside the head, over that of many acquisitions: the noise floor.
     """
 
     ssim: float
@@ -77,6 +78,8 @@ class Scores:
     shift: float
     seeds: float
     acquired_seeds: float
+    air: float
+    acquired_air: float
 
 
 def clean_slices(path: Path, subject: int, count: int) -> Floats:
@@ -116,6 +119,9 @@ def compare(clean: Floats, acquisitions: list[Floats], synthetic: list[Floats]) 
     def likeness(images: list[Floats]) -> float:
         return float(np.corrcoef(*((image - clean)[inside] for image in images[:2]))[0, 1])
 
+    def floor(images: list[Floats]) -> float:
+        return float(np.mean([image[clean == 0].mean() for image in images]))
+
     shifts = [phase_cross_correlation(a, b, upsample_factor=50)[0] for a, b in zip(clean, synthetic[0])]
     return Scores(
         ssim=float(np.mean([ssim(clean, image, 1.0) for image in synthetic])),
@@ -128,6 +134,8 @@ def compare(clean: Floats, acquisitions: list[Floats], synthetic: list[Floats]) 
         shift=float(np.mean([np.hypot(*shift) for shift in shifts])),
         seeds=likeness(synthetic),
         acquired_seeds=likeness(real),
+        air=floor(synthetic) / floor(many),
+        acquired_air=floor(real) / floor(many),
     )
 
 
@@ -172,8 +180,11 @@ def table(kind: str, scores: dict[float, list[Scores]]) -> list[str]:
         "in any ring (dB)",
         "of two acquisitions",
     ]
+    if kind == "noise":
+        titles[7:7] = ["mean in air / acquired", "of two acquisitions"]
     lines = [f"## {kind}", "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    names = ("ssim", "acquired_ssim", "deviation", "acquired_deviation", "shift", "seeds", "acquired_seeds")
+    of_air = ("air", "acquired_air") if kind == "noise" else ()
+    names = ("ssim", "acquired_ssim", "deviation", "acquired_deviation", "shift", *of_air, "seeds", "acquired_seeds")
     for level, subjects in scores.items():
         means = {name: np.array([getattr(each, name) for each in subjects]) for name in names}
         what = f"{snr_ratio(level):.2f}" if kind == "noise" else f"{acceleration(level):.2f}"
