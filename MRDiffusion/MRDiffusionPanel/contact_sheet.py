@@ -93,7 +93,8 @@ def text(sentence: str, width: int) -> Image:
     image, size = vtk.vtkImageData(), [0, 0]
     line = np.zeros((LINE, width), np.uint8)
     renderer = vtk.vtkTextRenderer.GetInstance()
-    if renderer is None or not renderer.RenderString(properties, sentence, image, size, 72):
+    # Not as mathematics, which VTK takes a text with "|" for, where Matplotlib is installed.
+    if renderer is None or not renderer.RenderString(properties, sentence, image, size, 72, renderer.FreeType):
         return line
     columns, rows, _slices = image.GetDimensions()
     alpha = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)[:, :, 3]

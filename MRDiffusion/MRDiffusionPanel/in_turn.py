@@ -100,7 +100,7 @@ class InTurn:
 
     def _begin(self, series: Series) -> None:
         if self._next == series.count:
-            self.stop("")
+            self._later(lambda: self._complete(series))  # what is shown then takes a moment
             return
         number = self._next
         self._next += 1
@@ -111,6 +111,10 @@ class InTurn:
             return
         self._running = True
         self._logic.start(run)
+
+    def _complete(self, series: Series) -> None:
+        if self._series is series:
+            self.stop("")
 
     def _failed(self, reason: str) -> None:
         if self._series is not None and self._series.fail(reason):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
@@ -333,9 +334,13 @@ def _title(name: str) -> str:
 
 def _change(array: Any, first: Any) -> float:
     """Root mean square of the difference from the first result, in percent of that of the first result itself."""
-    power = float(np.mean(np.square(first, dtype=np.float64)))
-    difference = np.subtract(array, first, dtype=np.float64)
-    return 100.0 * float(np.sqrt(np.mean(difference**2) / max(power, 1e-30)))
+    power = change = 0.0
+    for one, other in zip(array, first):  # a slice at a time: ten times as fast as whole volumes, and the panel waits
+        wide = np.asarray(other, np.float64)
+        difference = one - wide
+        power += float(np.vdot(wide, wide))
+        change += float(np.vdot(difference, difference))
+    return 100.0 * math.sqrt(change / max(power, 1e-30))
 
 
 def _table(sequence: Any, axes: list[Axis], points: list[Point]) -> Any:
