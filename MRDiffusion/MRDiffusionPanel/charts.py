@@ -137,7 +137,7 @@ def add(test: Any, kind: str, drawing: Drawing) -> Any:
         if chart.GetAttribute(KIND) == kind and chart.GetNodeReference(RESULT) is test:
             remove(chart)
     # The title names the word alone: a longer one is cut off in the view.
-    name, title = f"{drawing.title.split(':')[0]}, {test.GetName().split(' | ')[0]}", f"{nodes.WORD} {drawing.title}"
+    name, title = f"{drawing.title.split(':')[0]}, {test.GetName().split('; ')[0]}", f"{nodes.WORD} {drawing.title}"
     chart = make(scene, name, title, drawing.axes, drawing.lines, drawing.points)
     chart.SetAttribute(KIND, kind)
     chart.AddNodeReferenceID(RESULT, test.GetID())

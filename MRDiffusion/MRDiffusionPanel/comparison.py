@@ -336,7 +336,7 @@ def pair_of(test: Any, reference: Any) -> Pair:
 
 def add_difference(test: Any, reference: Any, values: Floats) -> Any:
     """A new node of `Pair.difference`, blue where the result is darker and red where it is brighter."""
-    what = test.GetName().replace(nodes.WORD, "").split(" | ")[0].strip()
+    what = test.GetName().replace(nodes.WORD, "").split("; ")[0].strip()
     name = f"{nodes.WORD} difference, {what} less {reference.GetName()}"
     node = difference.add_node(name, values, test, reference)
     if test.GetScene().GetNodeByID(DIVERGING) is not None:

@@ -115,7 +115,7 @@ def add_results(
         volume.SetName(free_name(scene, volume.GetName()))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements, run)
-        volume.SetAttribute(MADE_WITH, names[role].partition(" | ")[2])
+        volume.SetAttribute(MADE_WITH, names[role].partition("; ")[2])
         if not folder:
             volume.SetAttribute(PREVIEW, "1")
         node = nodes[role] = scene.AddNode(volume)

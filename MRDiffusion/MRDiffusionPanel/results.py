@@ -52,16 +52,16 @@ def _volumes(scene: Any) -> list[Any]:
 
 def titles(node: Any) -> tuple[str, str, str]:
     """What a result is called, with which choices it was made, and its PSNR in dB where it was compared with a real
-    image: 'LGE of heart', 'bSSFP 1.5 | seed 7', '31.20'.
+    image: 'LGE of heart', 'bSSFP 1.5; seed 7', '31.20'.
 
     The choices are those that its name ends with, also where a person has given it another one. Without them, as in a
     file that was renamed, they come from what made it.
     """
-    what, _bar, chosen = node.GetName().partition(" | ")
+    what, _mark, chosen = node.GetName().partition("; ")
     request = (nodes.provenance_of(node) or {}).get("request", {})
     if node.GetAttribute(nodes.MADE_WITH):
         chosen = node.GetAttribute(nodes.MADE_WITH)
-        what = node.GetName().replace(f" | {chosen}", "")
+        what = node.GetName().replace(f"; {chosen}", "")
     elif not chosen and request.get("task") in TASKS:
         chosen = "; ".join([*_chosen(request), _seed(request)])
     psnr = comparison.figures_of(node).get("whole", {}).get("psnr_db")

@@ -295,7 +295,7 @@ def labels_of(sequence: Any) -> list[str]:
 
 
 def _new_sequence(scene: Any, chosen: Parameters) -> Any:
-    what = chosen.result_name("result", chosen.first.GetName()).split(" | ")[0].replace(nodes.WORD, "").strip()
+    what = chosen.result_name("result", chosen.first.GetName()).split("; ")[0].replace(nodes.WORD, "").strip()
     sequence = sequences.new(scene, f"{nodes.WORD} sweep, {what}", nodes.SWEEP, chosen.inputs.values())
     sequence.SetIndexName(_("settings"))
     sequence.SetIndexUnit("")

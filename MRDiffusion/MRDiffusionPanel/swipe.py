@@ -16,6 +16,8 @@ NEAR = 12
 """Pixels from the edge within which it is taken hold of."""
 LARGEST = 1 << 14
 """Pixels of a view."""
+CHARACTER = 9
+"""Pixels of a title's character, at most."""
 DRAG_PRIORITY = 10.0
 """Above that of the views' own ways with the mouse, which then do not see the drag."""
 
@@ -57,7 +59,7 @@ class Swipe(VTKObservationMixin):
         there = any(views.shows_place_of(left, composite) for composite in composites)
         slicer.util.setSliceViewerLayers(background=right, foreground=left, foregroundOpacity=1.0, fit=not there)
         self._pair, self.fraction = (right.GetID(), left.GetID()), 0.5
-        titles = tuple(volume.GetName().split(" | ")[0] for volume in (left, right))
+        titles = tuple(volume.GetName().split("; ")[0] for volume in (left, right))
         for name in manager.sliceViewNames():
             widget = manager.sliceWidget(name)
             self._edges.append(_Edge(widget, titles, self._on_drag))
@@ -113,7 +115,7 @@ class _Edge:
         logic = widget.sliceLogic()
         self._slices = [layer.GetReslice() for layer in (logic.GetForegroundLayer(), logic.GetBackgroundLayer())]
         self._stencils = [_stencil() for _slice in self._slices]
-        self._line, self._texts = _line(), [_text(title) for title in titles]
+        self._titles, self._line, self._texts = titles, _line(), [_text() for _title in titles]
         self._texts[0].GetTextProperty().SetJustificationToRight()
         for actor in (self._line, *self._texts):
             self._renderer().AddViewProp(actor)
@@ -136,8 +138,9 @@ class _Edge:
             stencil.SetBounds(low, high, -1.0, float(LARGEST), -1.0, 1.0)
             reslice.SetInputConnection(1, stencil.GetOutputPort())
         self._line.SetPosition(fraction, 0.0)
-        for actor, side in zip(self._texts, (-1, 1)):
+        for actor, title, side in zip(self._texts, self._titles, (-1, 1)):
             actor.SetPosition(fraction + 0.01 * side, 0.9)
+            actor.SetInput(shortened(title, int(width * (fraction if side < 0 else 1 - fraction) / CHARACTER)))
         self._widget.sliceView().scheduleRender()
 
     def remove(self) -> None:
@@ -198,9 +201,15 @@ def _line() -> Any:
     return actor
 
 
-def _text(title: str) -> Any:
+def shortened(title: str, length: int) -> str:
+    """At most so many characters, its beginning; nothing where that would tell nothing."""
+    if len(title) <= length:
+        return title
+    return title[: length - 3].rstrip() + "..." if length > 3 else ""
+
+
+def _text() -> Any:
     actor = vtk.vtkTextActor()
-    actor.SetInput(title)
     actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()
     style = actor.GetTextProperty()
     style.SetFontSize(14)

@@ -110,7 +110,7 @@ class Degrader(nn.Module):
     def expected(self, clean: Tensor, level: Tensor) -> Tensor:
         """The mean low-quality image of whole slices (B, 1, H, W) and levels (B,)."""
         if self.kind == "noise":
-            return clean + by_grey(_at(self.biases, level), _white(clean)).to(clean.dtype)
+            return clean + by_grey(_at(self.biases, level, on=True), _white(clean)).to(clean.dtype)
         return self._filtered(clean, level).abs() - 1
 
     def residual(self, low: Tensor, clean: Tensor, level: Tensor) -> Tensor:
@@ -184,8 +184,9 @@ class Degrader(nn.Module):
 
     def _deviation(self, clean: Tensor, level: Tensor) -> Tensor:
         """`d`, (B, 1, H, W) for noise and (B, 1, 1, 1) for blur."""
-        d = _at(self.deviations, level)
-        return d[:, None, None, None] if self.kind == "blur" else by_grey(d, _white(clean)).to(clean.dtype)
+        if self.kind == "blur":
+            return _at(self.deviations, level)[:, None, None, None]
+        return by_grey(_at(self.deviations, level, on=True), _white(clean)).to(clean.dtype)
 
 
 def _white(clean: Tensor) -> Tensor:
@@ -193,9 +194,13 @@ def _white(clean: Tensor) -> Tensor:
     return ((clean + 1) / 2).float()
 
 
-def _at(nodes: Tensor, level: Tensor) -> Tensor:
-    """Values (B, ...) at levels (B,): linear between the nodes (N, ...), constant beyond them."""
-    place = (level.float() * len(nodes) - 0.5).clamp(0, len(nodes) - 1)
+def _at(nodes: Tensor, level: Tensor, on: bool = False) -> Tensor:
+    """Values (B, ...) at levels (B,): linear between the nodes (N, ...), constant beyond them.
+
+    Args:
+        on: beyond the last node the line goes on: noise grows fast there.
+    """
+    place = (level.float() * len(nodes) - 0.5).clamp(0, len(nodes) - (0.5 if on else 1))
     below = place.floor().long().clamp(max=len(nodes) - 2)
     values = nodes.float()
     between = (place - below).view(-1, *[1] * (nodes.ndim - 1))

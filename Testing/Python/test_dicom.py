@@ -145,14 +145,14 @@ def test_a_slice_can_be_read_with_either_kind_of_scale(tmp_path: Path) -> None:
 
 
 def test_each_file_says_that_it_is_synthetic(source, tmp_path: Path) -> None:
-    name = "LGE SYNTHETIC | bSSFP 1.5, T2 1.0 | seed 7"
+    name = "LGE SYNTHETIC of heart; bSSFP 1.5, T2 1.0; seed 7"
     files = write_dicom(image(grid()), grid(), tmp_path / "out", name=name, provenance=PROVENANCE, sources=source)
     assert [path.name for path in files] == [f"000{n}.dcm" for n in range(1, 6)]
     acquired = pydicom.dcmread(source[0])
     for number, path in enumerate(files):
         made = pydicom.dcmread(path)
         assert made[SYNTHETIC_DATA].value == "YES" and list(made.ImageType)[:2] == ["DERIVED", "SECONDARY"]
-        assert made.SeriesDescription == "SYNTHETIC LGE | bSSFP 1.5, T2 1.0 | seed 7"
+        assert made.SeriesDescription == "SYNTHETIC LGE of heart; bSSFP 1.5, T2 1.0; seed 7"
         assert made.ImageComments.startswith("SYNTHETIC") and "not for diagnosis" in made.ImageComments
         equipment = made.ContributingEquipmentSequence[0]
         assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109100"

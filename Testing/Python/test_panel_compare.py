@@ -462,6 +462,22 @@ def pair(scene: Any) -> tuple[Any, Any]:
     return flat("large", 100, (60, 80, 100), turned), flat("small", 200, (50, 30, 40), small)
 
 
+def test_a_title_beside_the_edge_keeps_its_beginning(pair: tuple[Any, Any]) -> None:
+    """A narrow view cut SYNTHETIC, which comes first, off."""
+    large, small = pair
+    large.SetName("SYNTHETIC LGE of a heart with a long name; seed 7")
+    swipe = Swipe(lambda: None, lambda: None)
+    swipe.start(large, small)
+    written = [[text.GetInput() for text in edge._texts] for edge in swipe._edges]
+    width = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetDimensions()[0]
+    for left, right in written:
+        assert left.startswith("SYNTHETIC") and left.endswith("...") and len(left) * 7 < width / 2, left
+        assert right == "small"
+    swipe.move(0.0)
+    assert {edge._texts[0].GetInput() for edge in swipe._edges} == {""}
+    swipe.stop()
+
+
 @pytest.mark.parametrize("oblique_view", [False, True])
 def test_an_edge_divides_every_view_whatever_the_fields_of_view(pair: tuple[Any, Any], oblique_view: bool) -> None:
     large, small = pair

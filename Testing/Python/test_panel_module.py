@@ -106,7 +106,7 @@ print(logic.state == State.DONE, logic.results["result"].GetName(), "qt" in sys.
 logic.close()
 """
     printed = python(code, TMPDIR=str(tmp_path))
-    assert printed == "True SYNTHETIC SR of low | 8x8, lambda 1.0, projection | seed 0 False False\n"
+    assert printed == "True SYNTHETIC SR of low; 8x8, lambda 1.0, projection; seed 0 False False\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,7 +74,7 @@ def test_preview_is_the_slice_in_view_behind_its_faded_input(panel: Any, red: An
     assert composite.GetForegroundOpacity() == 0.0
     green = slicer.app.layoutManager().sliceWidget("Green").mrmlSliceCompositeNode()
     assert (green.GetBackgroundVolumeID(), green.GetForegroundVolumeID()) == (low.GetID(), None)
-    assert node.GetName().startswith("SYNTHETIC preview of slice 4, SR of low | 16x16") and nodes.is_synthetic(node)
+    assert node.GetName().startswith("SYNTHETIC preview of slice 4, SR of low; 16x16") and nodes.is_synthetic(node)
     request = nodes.provenance_of(node)["request"]
     assert request["slices"] == [3]
     assert (request["settings"]["samples"], request["settings"]["steps"]) == (1, 10)

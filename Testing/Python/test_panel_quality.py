@@ -78,7 +78,7 @@ def test_the_meaning_of_the_level_follows_the_slider(degrade: Any):
 def test_a_degraded_volume_is_named_marked_and_shown_as_its_input(degrade: Any):
     degrade.widgets["degradationLevel"].value = 0.75
     node = run(degrade)
-    assert node.GetName() == "SYNTHETIC low quality of brain | noise 0.75 | seed 0" and nodes.is_synthetic(node)
+    assert node.GetName() == "SYNTHETIC low quality of brain; noise 0.75; seed 0" and nodes.is_synthetic(node)
     settings = request_of(node)["settings"]
     assert settings == {"kind": "noise", "level": 0.75, "steps": 3} and request_of(node)["pack"] == "noisy"
     display, given = (each.GetDisplayNode() for each in (node, nodes.input_of(node)))
@@ -91,7 +91,7 @@ def test_a_preview_has_few_steps(degrade: Any, scene: Any):
     wait_for(lambda: not degrade.logic.busy and "preview" in degrade.logic.results)
     node = degrade.logic.results["preview"]
     assert request_of(node)["settings"]["steps"] == 10
-    assert re.fullmatch(r"SYNTHETIC preview of slice \d, low quality of brain \| noise 0.5 \| seed 0", node.GetName())
+    assert re.fullmatch(r"SYNTHETIC preview of slice \d, low quality of brain; noise 0.5; seed 0", node.GetName())
 
 
 # Enhance.
@@ -107,7 +107,7 @@ def test_the_level_is_estimated_unless_a_person_sets_it(enhance: Any):
     section._kind.widget.currentIndex = 1
     node = run(enhance)
     assert request_of(node)["settings"] == {"kind": "blur", "level": 1.0}
-    assert node.GetName() == "SYNTHETIC enhanced brain | blur, level 1.0"
+    assert node.GetName() == "SYNTHETIC enhanced brain; blur, level 1.0"
 
 
 def test_the_caution_stands_there_before_a_run(enhance: Any):

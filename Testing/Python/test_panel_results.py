@@ -46,7 +46,7 @@ def result(panel: Any) -> Any:
 
 
 def test_results_are_listed_newest_first_and_the_last_is_chosen(panel: Any, result: Any) -> None:
-    assert listed(panel) == [("SR of brain", "16x16, lambda 1.0, projection | seed 7, 2 samples")]
+    assert listed(panel) == [("SR of brain", "16x16, lambda 1.0, projection; seed 7, 2 samples")]
     assert panel.results.current is result
     panel.parameters.seed = 8
     second = run(panel)
@@ -64,17 +64,17 @@ def test_names_and_figures_are_followed(panel: Any, result: Any) -> None:
     """The list says what a person has called a result, and how it compared with a real image."""
     slicer.app.processEvents()
     assert panel.results.table.isColumnHidden(2)
-    result.SetName("SYNTHETIC my best | so far")
-    wait_for(lambda: listed(panel)[0][0] == "my best | so far")
-    assert listed(panel)[0][1] == "16x16, lambda 1.0, projection | seed 7, 2 samples"
+    result.SetName("SYNTHETIC my best; so far")
+    wait_for(lambda: listed(panel)[0][0] == "my best; so far")
+    assert listed(panel)[0][1] == "16x16, lambda 1.0, projection; seed 7, 2 samples"
     assert panel.results.table.item(0, 2).text() == ""
     result.SetAttribute(comparison.FIGURES, json.dumps({"with": "truth", "whole": {"psnr_db": 31.256}}))
     wait_for(lambda: panel.results.table.item(0, 2).text() == "31.26")
     assert not panel.results.table.isColumnHidden(2)
     assert panel.results.current is result
     result.RemoveAttribute(nodes.MADE_WITH)  # as of a file that was loaded
-    result.SetName("SYNTHETIC SR of brain | 16x16 | seed 7")
-    assert results.titles(result)[:2] == ("SR of brain", "16x16 | seed 7")
+    result.SetName("SYNTHETIC SR of brain; 16x16; seed 7")
+    assert results.titles(result)[:2] == ("SR of brain", "16x16; seed 7")
     result.SetName("the best")
     what, chosen, _psnr = results.titles(result)
     assert what == "the best" and "Data weight 1" in chosen and "seed 7" in chosen
@@ -427,7 +427,7 @@ def test_many_results_cost_little(panel: Any) -> None:
     count = panel.results.table.setRowCount
     panel.results.table.__dict__["setRowCount"] = lambda rows: (made.append(rows), count(rows))
     for number in range(200):
-        node = add_volume(f"SYNTHETIC LGE of heart | seed {number}", (1, 4, 4))
+        node = add_volume(f"SYNTHETIC LGE of heart; seed {number}", (1, 4, 4))
         nodes.mark(node, "result", {"request": {}}, {}, nodes.new_run())
     assert len(listed(panel)) == 200
     panel.enter()

@@ -76,7 +76,7 @@ def test_result_is_named_marked_and_traceable(panel: Any) -> None:
     select(panel, low)
     result = run(panel)
     assert panel.logic.state == State.DONE
-    assert result.GetName() == "SYNTHETIC SR of low | 16x16, lambda 0.25, projection | seed 7"
+    assert result.GetName() == "SYNTHETIC SR of low; 16x16, lambda 0.25, projection; seed 7"
     assert result.GetAttribute("MRDiffusion.Synthetic") == "1"
     provenance = nodes.provenance_of(result)
     assert provenance["synthetic"] and provenance["request"]["seed"] == 7
@@ -167,7 +167,7 @@ def test_what_was_captured_at_apply_is_what_runs(panel: Any) -> None:
     panel.parameters.inputVolume = add_volume("other")
     wait_for(lambda: not panel.logic.busy)
     result = panel.logic.results["result"]
-    assert result.GetName() == "SYNTHETIC SR of low | 16x16, lambda 1.0, projection | seed 1"
+    assert result.GetName() == "SYNTHETIC SR of low; 16x16, lambda 1.0, projection; seed 1"
     assert result.GetNodeReference(nodes.INPUT_REFERENCE) is low
 
 

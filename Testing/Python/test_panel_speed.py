@@ -49,7 +49,7 @@ def seconds(act: Callable[[], Any]) -> float:
 
 def add_results(count: int) -> None:
     for number in range(count):
-        node = add_volume(f"SYNTHETIC LGE of heart | seed {number}", (1, 4, 4))
+        node = add_volume(f"SYNTHETIC LGE of heart; seed {number}", (1, 4, 4))
         provenance = {"request": {"task": "synthesis", "inputs": {}, "settings": {}}}
         for name, text in ((nodes.SYNTHETIC, "1"), (nodes.ROLE, "result"), (nodes.PROVENANCE, json.dumps(provenance))):
             node.SetAttribute(name, text)

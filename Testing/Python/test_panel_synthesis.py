@@ -289,10 +289,10 @@ def test_result_is_named_marked_shown_and_traceable(panel: Any, drawn: Any) -> N
     row(panel, "T2").scale.value = 1.0
     panel.parameters.synthesisGuidance, panel.parameters.seed = "nested", 7
     result = run(panel)
-    chosen = "bSSFP 1.5, T2 1.0, nested, regression 0.6 | seed 7, 4 samples"
-    assert result.GetName() == f"SYNTHETIC LGE of cine | {chosen}"
+    chosen = "bSSFP 1.5, T2 1.0, nested, regression 0.6; seed 7, 4 samples"
+    assert result.GetName() == f"SYNTHETIC LGE of cine; {chosen}"
     deviation = panel.logic.results["standard_deviation"]
-    assert deviation.GetName() == f"SYNTHETIC LGE standard deviation of cine | {chosen}"
+    assert deviation.GetName() == f"SYNTHETIC LGE standard deviation of cine; {chosen}"
     assert nodes.is_synthetic(result) and nodes.is_synthetic(deviation)
     request = nodes.provenance_of(result)["request"]
     assert request["task"] == "synthesis" and request["inputs"] == {"bSSFP": "cine", "T2": "t2"}
@@ -322,7 +322,7 @@ def test_widgets_do_not_change_a_request_that_runs(panel: Any) -> None:
     wait_for(lambda: not panel.logic.busy)
     assert panel.logic.state == State.DONE
     result = panel.logic.results["result"]
-    assert result.GetName().startswith("SYNTHETIC LGE of cine | bSSFP 1.5, T2 1.5, averaged")
+    assert result.GetName().startswith("SYNTHETIC LGE of cine; bSSFP 1.5, T2 1.5, averaged")
     assert nodes.provenance_of(result)["request"]["inputs"] == {"bSSFP": "cine", "T2": "t2"}
     select(panel, heart("low"))
     assert run(panel).GetName().startswith("SYNTHETIC SR of low")
@@ -469,7 +469,7 @@ def test_synthesis_with_the_real_worker(
         np.testing.assert_allclose(offset[:3], [19.5, 17.5, 1.0], atol=1.0)
         assert nodes.provenance_of(result)["pack"]["name"] == packs[0].name
         assert result.GetName() == (
-            "SYNTHETIC LGE of cine | bSSFP 1.5, T2 1.5, averaged, regression 0.6 | seed 0, 2 samples"
+            "SYNTHETIC LGE of cine; bSSFP 1.5, T2 1.5, averaged, regression 0.6; seed 0, 2 samples"
         )
         assert slicer.util.arrayFromVolume(panel.logic.results["standard_deviation"]).max() > 0
     finally:

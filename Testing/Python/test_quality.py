@@ -242,6 +242,10 @@ def test_a_magnitude_s_bias_and_deviation_are_those_of_its_grey(tiny_degrader_pa
     assert torch.allclose(network._deviation(images[0], level) / 2, deviation.float(), rtol=0.05)
     between = network.biases[11]
     assert torch.allclose(between, network.biases[[7, 15]].mean(0)), "of a part without pairs"
+    network.deviations.copy_(torch.arange(20.0)[:, None])
+    ends = network._deviation(images[0], torch.tensor([0.0, 1.0]))
+    assert torch.allclose(ends[:, 0, 0, 0], torch.tensor([0.0, 19.5])), "it grows on to the last level"
+    network.measure([(images[0], images[1], level)])
     residual = network.residual(images[1], images[0], level)
     for greys in residual.split(32, dim=-1):
         assert abs(float(greys.mean())) < 0.02 and float(greys.std()) == pytest.approx(1, abs=0.02)

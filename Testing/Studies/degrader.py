@@ -222,6 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--slices", type=int, default=4, help="of each subject [default 4]")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="[default both]")
+    parser.add_argument("--levels", nargs="+", type=float, default=LEVELS, help="[default %(default)s]")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", default=f"brain-degrade-{kind}", help="pack")
     options = parser.parse_args(arguments)
@@ -231,10 +232,10 @@ def main(arguments: list[str] | None = None) -> None:
     raw: dict[str, Any] = {}
     for kind in options.kinds:
         model = PackCache().degrader(getattr(options, kind), device, faster_precision(device))
-        scores: dict[float, list[Scores]] = {level: [] for level in LEVELS}
+        scores: dict[float, list[Scores]] = {level: [] for level in options.levels}
         for subject in TEST:
             clean = clean_slices(options.data, subject, options.slices)
-            for level in LEVELS:
+            for level in options.levels:
                 real = [acquired(clean, kind, level, subject, seed) for seed in range(ACQUISITIONS)]
                 synthetic = [made(clean, kind, level, model, seed) for seed in SEEDS]
                 scores[level].append(compare(clean, real, synthetic))

@@ -40,9 +40,9 @@ class Degradation(Quality):
         return text.format(slices=grids.size(self.first)[2], kind=kind_text(self.settings.kind), level=level)
 
     def result_name(self, role: str, input_name: str) -> str:
-        """`SYNTHETIC low quality of brain | noise 0.5 | seed 7`."""
+        """`SYNTHETIC low quality of brain; noise 0.5; seed 7`."""
         chosen = f"{self.settings.kind} {round(self.settings.level, 3)}"
-        return f"SYNTHETIC low quality of {input_name} | {chosen} | {self._drawn()}"
+        return f"SYNTHETIC low quality of {input_name}; {chosen}; {self._drawn()}"
 
     def quick(self) -> Degradation:
         return replace(self, settings=replace(self.settings, steps=min(self.settings.steps, QUICK_STEPS)))
@@ -80,6 +80,9 @@ class DegradationSection(QualitySection):
 
     def offer(self, packs: list[PackInfo]) -> None:
         self._packs = {kind_of(pack): pack.name for pack in reversed(packs)}
+
+    def preferred(self, packs: list[PackInfo]) -> PackInfo:
+        return next((pack for pack in packs if kind_of(pack) == kind_of(None)), packs[0])
 
     def show(self, parameters: Any, pack: PackInfo | None) -> bool:
         kind = kind_of(pack)

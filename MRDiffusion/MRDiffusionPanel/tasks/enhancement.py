@@ -35,9 +35,9 @@ class Enhancement(Quality):
         return text.format(slices=grids.size(self.first)[2], kind=kind_text(chosen.kind), level=level)
 
     def result_name(self, role: str, input_name: str) -> str:
-        """`SYNTHETIC enhanced brain | noise, level auto`."""
+        """`SYNTHETIC enhanced brain; noise, level auto`."""
         level = "auto" if self.settings.level is None else str(round(self.settings.level, 3))
-        return f"SYNTHETIC enhanced {input_name} | {self.settings.kind}, level {level}"
+        return f"SYNTHETIC enhanced {input_name}; {self.settings.kind}, level {level}"
 
     def quick(self) -> Enhancement:
         return self

@@ -61,11 +61,11 @@ class SuperResolution(Parameters):
         )
 
     def result_name(self, role: str, input_name: str) -> str:
-        """`SYNTHETIC SR of brain | 128x128, lambda 1.0, projection | seed 7`."""
+        """`SYNTHETIC SR of brain; 128x128, lambda 1.0, projection; seed 7`."""
         rows, columns = self.settings.matrix
         kind = "SR" if role == "result" else f"SR {role.replace('_', ' ')}"
         chosen = f"{rows}x{columns}, lambda {round(self.settings.weight, 3)}, {self.settings.method}"
-        return f"SYNTHETIC {kind} of {input_name} | {chosen} | {self._drawn()}"
+        return f"SYNTHETIC {kind} of {input_name}; {chosen}; {self._drawn()}"
 
     def _nothing_given(self) -> str:
         return "" if self.inputs else _("choose a low-resolution volume, or load the sample")

@@ -72,12 +72,12 @@ class Synthesis(Parameters):
         )
 
     def result_name(self, role: str, input_name: str) -> str:
-        """`SYNTHETIC LGE of heart | bSSFP 1.5, T2 1.0, nested, regression 0.6 | seed 7, 4 samples`."""
+        """`SYNTHETIC LGE of heart; bSSFP 1.5, T2 1.0, nested, regression 0.6; seed 7, 4 samples`."""
         chosen = self.settings
         kind = chosen.target if role == "result" else f"{chosen.target} {role.replace('_', ' ')}"
         scales = ", ".join(f"{name} {round(scale, 3)}" for name, scale in chosen.scales)
         start = chosen.start if chosen.start == "noise" else f"{chosen.start} {round(chosen.strength, 3)}"
-        return f"SYNTHETIC {kind} of {input_name} | {scales}, {chosen.guidance}, {start} | {self._drawn()}"
+        return f"SYNTHETIC {kind} of {input_name}; {scales}, {chosen.guidance}, {start}; {self._drawn()}"
 
     def _absent(self) -> list[str]:
         assert self.pack is not None
