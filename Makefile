@@ -7,11 +7,11 @@
 #   make clean       removes what these made
 #
 # Variables: PYTHON=/usr/bin/python3.12 chooses the interpreter, VENV=/somewhere the environment, and
-# PYTEST_ARGS="-k sampler" the tests.
+# PYTEST_ARGS="-k sampler" the tests; without it all run, in a process for each core.
 
 SHELL := /bin/bash
 VENV ?= .venv
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # PyPI's PyTorch for Linux brings several gigabytes of CUDA libraries. The version with "+cpu" exists only as a CPU
 # build, so nothing else can be installed by accident; it comes from PyTorch's own index, or from a folder that pip

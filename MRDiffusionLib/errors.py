@@ -54,9 +54,15 @@ class StorageError(UserError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the memory of the machine or of the GPU is full.
 
-    torch raises a plain RuntimeError on the CPU, so the text has to tell; the last one is oneDNN's, without a buffer.
+    torch raises a plain RuntimeError on the CPU, so the text has to tell: oneDNN gives the fourth, ITK the last.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    words = ("DefaultCPUAllocator", "not enough memory", "out of memory", "could not create a primitive")
+    words = (
+        "DefaultCPUAllocator",
+        "not enough memory",
+        "out of memory",
+        "could not create a primitive",
+        "Failed to allocate memory",
+    )
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -76,9 +76,12 @@ class Cine:
             for volume in self._chosen.inputs.values():
                 proxy.AddNodeReferenceID(nodes.INPUT_REFERENCE, volume.GetID())
             nodes.file_in_folder(proxy.GetScene(), proxy, self._source)
+        return shown
+
+    def show_as_before(self) -> None:
+        """Turn all browsers back to the frame that they showed before the first `show`."""
         for browser, number in zip(self._browsers, self._before):
             browser.SetSelectedItemNumber(number)
-        return shown
 
     @property
     def source(self) -> Any:

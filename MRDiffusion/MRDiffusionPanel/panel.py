@@ -114,8 +114,8 @@ class Panel(VTKObservationMixin):
         self.results.chosen.connect(self._update)  # a result that is gone is no longer announced
         self._turns = Turns()
         self.turn = InTurn(self.logic, self._turns)
-        self.sweeps = Sweep(self.turn, self.comparison)
-        self.several = Several(self.turn)
+        self.sweeps = Sweep(self.turn, self.comparison, self._turns)
+        self.several = Several(self.turn, self._turns)
         self.several.played.connect(self.results.choose)
         self.folders = FolderBatch(self.logic.worker)
         estimate, reference = self.estimates.sentence, self.compare.reference.currentNode

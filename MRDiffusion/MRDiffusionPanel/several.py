@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ class Several:
 
     Args:
         turn: does the runs.
+        later: does something in a turn of its own (`background.Turns`), or at once.
 
     Attributes:
         message: what happens, for a person.
@@ -35,9 +36,9 @@ class Several:
         played: emits the volume that shows the results of a cine, when they are complete and before they are shown.
     """
 
-    def __init__(self, turn: InTurn) -> None:
+    def __init__(self, turn: InTurn, later: Callable[[Callable[[], Any]], None] = lambda act: act()) -> None:
         self.message, self.busy, self.changed, self.played = "", False, Signal(), Signal()
-        self._turn = turn
+        self._turn, self._later = turn, later
 
     def start_frames(self, chosen: Parameters) -> None:
         """Run all frames of the inputs that are sequences; the results become sequences. Returns at once.
@@ -62,14 +63,22 @@ class Several:
             self._turn.go_on()
 
         def ended(reason: str) -> None:
-            done, lines = next(numbers), [reason] if reason else []
-            if not cine.gone():
+            lines = [reason] if reason else []
+            if cine.gone():
+                self._end(lines)
+            else:
                 shown = cine.finish()
-                if "result" in shown:
-                    self.played.emit(shown["result"])
-                    views.show_result(cine.source, shown["result"])
-                    told = _("{count} of {all} frames play as {name} in the module Sequences")
-                    lines.append(told.format(count=done, all=cine.count, name=shown["result"].GetName()))
+                self._later(lambda: play(shown, lines))  # together they would hold the panel up
+
+        def play(shown: dict[str, Any], lines: list[str]) -> None:
+            if not cine.gone():
+                cine.show_as_before()
+            if "result" in shown and not cine.gone():
+                self.played.emit(shown["result"])
+                views.show_result(cine.source, shown["result"])
+                told = _("{count} of {all} frames play as {name} in the module Sequences")
+                name = shown["result"].GetName()
+                lines.append(told.format(count=next(numbers), all=cine.count, name=name))
             self._end(lines)
 
         self._start(Series(cine.count, begin, take, ended))
@@ -117,7 +126,7 @@ class Several:
         self._start(Series(len(wanted), begin, take, ended, fail))
 
     def _start(self, series: Series) -> None:
-        if self._turn.busy:
+        if self.busy or self._turn.busy:
             raise UserError(_("a series of runs is under way"), _("Wait for it, or press Cancel"))
         self.busy = True
         try:

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..errors import InputError, StorageError
+from ..errors import InputError, StorageError, is_out_of_memory
 from ..request import FORMATS
 from .checksum import sha256_of
 from .geometry import Geometry
@@ -49,6 +49,7 @@ def read_volume(path: str | Path) -> Volume:
     Raises:
         InputError: a file that is missing, unreadable, empty or no image; colour, vector or complex voxels; several
             frames; voxels that are NaN or infinite; a header without sensible geometry.
+        MemoryError, RuntimeError: where `errors.is_out_of_memory`.
     """
     name = str(path)
     _check_file(Path(path))
@@ -65,6 +66,8 @@ def read_volume(path: str | Path) -> Volume:
         check_complete(Path(path))
         image = reader.Execute()
     except (OSError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{name} cannot be read to its end ({_reason(error)})", "It may be cut short: copy or export it again"
         ) from error
@@ -83,6 +86,7 @@ def write_volume(volume: Volume, path: str | Path) -> None:
 
     Raises:
         StorageError: an unknown suffix, a folder that is missing or not writable, no room.
+        MemoryError, RuntimeError: where `errors.is_out_of_memory`.
     """
     path = Path(path)
     suffix = next((s for s in FORMATS if path.name.lower().endswith(s)), None)
@@ -95,6 +99,8 @@ def write_volume(volume: Volume, path: str | Path) -> None:
         _check_written(partial, volume)
         partial.replace(path)
     except (OSError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise
         raise StorageError(
             f"{path} cannot be written ({_reason(error)}); it needs up to {_size(volume.array.nbytes)}, "
             f"{_size(_free(path.parent))} are free",

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+# Of the libraries under NumPy and PyTorch, in all processes that the tests start: on tiny arrays the threads of several
+# processes wait for each other, and a run takes several times as long. A test of threads sets them itself.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_DATA = ROOT / "MRDiffusion" / "Resources" / "SampleData"
 

@@ -157,6 +157,24 @@ def longest_block(act: Callable[[], Any], ended: Callable[[], bool]) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(running))
 
 
+def slowness() -> float:
+    """How much longer than a virtual core of an AMD EPYC (20 ms) this one takes for some work in Python and memory.
+
+    At least 1; time of the processor, the best of five. What a thread may take at most is meant for such a core.
+    """
+
+    def work() -> float:
+        begun, total = time.thread_time(), 0
+        for number in range(400_000):
+            total += number & 3
+        array = np.arange(1_500_000, dtype=np.float32)
+        for _ in range(4):
+            array = array.copy() + 1
+        return time.thread_time() - begun
+
+    return max(1.0, min(work() for _ in range(5)) / 0.02)
+
+
 def _waited() -> float:
     """Seconds that this thread was ready to run and had to wait for others; 0 where the system does not tell."""
     try:

@@ -217,6 +217,7 @@ def test_an_accident_is_an_internal_error_with_its_traceback(
         (MemoryError(), 2, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "not enough memory"),
         (RuntimeError("could not create a primitive"), 2, "not enough memory"),
+        (RuntimeError("Exception thrown in SimpleITK: Failed to allocate memory for image."), 2, "not enough memory"),
         (ModuleNotFoundError("No module named 'monai'", name="monai"), 2, "requirements.txt"),
         (KeyboardInterrupt(), 130, "cancelled"),
     ):

@@ -131,5 +131,5 @@ def test_self_test_passes_from_the_installed_tree(installed: Path, tiny_pack: Pa
     script = ROOT / "Testing" / "Host" / "run_self_test.py"
     # First on the path, or an editable installation of the library would be tested instead.
     variables = {"PYTHONPATH": str(installed), "MRDIFFUSION_PACKS": str(tiny_pack.parent)}
-    printed = execute(sys.executable, script, installed / "MRDiffusion.py", **variables)
+    printed = execute(sys.executable, script, installed / "MRDiffusion.py", "--collected", **variables)
     assert "10 cases" in printed and f"the library from {installed / 'MRDiffusionLib'}" in printed

@@ -335,6 +335,26 @@ def test_older_file_is_replaced_only_by_a_whole_one(tmp_path: Path, monkeypatch:
     assert path.read_bytes() != before
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("Exception thrown in SimpleITK new_Image: Failed to allocate memory for image")],
+)
+def test_no_memory_is_not_called_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    path = tmp_path / "result.nrrd"
+    write_volume(volume_on(oblique()), path)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sitk, "WriteImage", fail)
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", fail)
+    for act in (lambda: write_volume(volume_on(oblique()), tmp_path / "other.nrrd"), lambda: read_volume(path)):
+        with pytest.raises(type(error)) as caught:
+            act()
+        assert caught.value is error
+    assert [p.name for p in tmp_path.iterdir()] == ["result.nrrd"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on file size")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_disk_that_fills_up_is_noticed(tmp_path: Path, suffix: str) -> None:

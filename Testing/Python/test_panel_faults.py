@@ -46,9 +46,12 @@ def test_worker_killed_at_a_random_moment(panel: Any, scene: Any, moment: int) -
     wait_for(lambda: panel.logic.worker._process.processId() > 0)
     end = time.monotonic() + random.Random(moment).uniform(0, 0.9)
     wait_for(lambda: time.monotonic() > end or not panel.logic.busy)
-    if panel.logic.busy:
+    killed = panel.logic.busy
+    if killed:
         os.kill(worker_process(panel), signal.SIGKILL)
     wait_for(lambda: not panel.logic.busy)
+    # It may have written its result before, and be there until Qt has noticed.
+    wait_for(lambda: not killed or panel.logic.worker._process is None)
     assert panel.logic.state in (State.FAILED, State.DONE)
     if panel.logic.state == State.FAILED:
         assert "was killed by the system" in panel.ui.stateText.text and volumes(scene) == ["bssfp", "t2"]

@@ -201,12 +201,12 @@ def test_name_tells_the_seed_that_was_used(panel: Any, red: Any) -> None:
     """Also where the last name is the beginning of the next, and where nothing that the name tells has changed."""
     show(panel, red, 1)
     panel.parameters.seed = 1
-    assert preview(panel).GetName().endswith("| seed 1")
+    assert preview(panel).GetName().endswith("; seed 1")
     panel.parameters.seed = 12
-    assert resting(panel).GetName().endswith("| seed 12")
+    assert resting(panel).GetName().endswith("; seed 12")
     panel.parameters.steps = 3
     node = resting(panel)
-    assert node.GetName().endswith("| seed 12") and nodes.provenance_of(node)["request"]["settings"]["steps"] == 3
+    assert node.GetName().endswith("; seed 12") and nodes.provenance_of(node)["request"]["settings"]["steps"] == 3
 
 
 def test_window_is_not_carried_to_another_input(panel: Any, red: Any) -> None:

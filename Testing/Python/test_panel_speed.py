@@ -17,23 +17,30 @@ from test_panel_results import listed
 pytest_plugins = ["panel_fixtures"]
 
 OPENING = f"""
-import sys, pathlib, tempfile, time, slicer_host
+import sys, pathlib, tempfile, time
+begun = time.process_time()
+import slicer_host
 slicer_host.start(pathlib.Path(tempfile.mkdtemp()))
+host = time.process_time() - begun
 module = slicer_host.load_module(pathlib.Path({str(MODULE)!r}))
 begun = time.process_time()
 widget = module.widgetRepresentation()
 widget.show()
 slicer_host.qt.QApplication.processEvents()
-print(time.process_time() - begun, "torch" in sys.modules)
+print((time.process_time() - begun) / host)
+print(*({{"torch", "SimpleITK", "scipy", "matplotlib"}} & set(sys.modules)))
 widget.python.cleanup()
 """
 
 
-def test_the_panel_opens_in_half_a_second_without_torch(tmp_path: Path) -> None:
-    """In a new Slicer, whose Python has imported nothing of the panel; time of the processor, the best of three."""
-    printed = [python(OPENING, TMPDIR=str(tmp_path)).split() for _ in range(3)]
-    assert min(float(seconds) for seconds, _torch in printed) < 0.5
-    assert {torch for _seconds, torch in printed} == {"False"}
+def test_the_panel_opens_in_a_third_of_the_time_of_its_host_without_torch(tmp_path: Path) -> None:
+    """In a new Slicer, whose Python has imported nothing of the panel; time of the processor, the best of three.
+
+    The host needs 1.6 s on a machine on which the panel opens in 0.3 s.
+    """
+    printed = [python(OPENING, TMPDIR=str(tmp_path)).split("\n") for _ in range(3)]
+    assert min(float(share) for share, *_ in printed) < 1 / 3
+    assert [loaded.strip() for _, loaded, *_ in printed] == ["", "", ""]
 
 
 def seconds(act: Callable[[], Any]) -> float:

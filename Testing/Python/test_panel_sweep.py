@@ -270,6 +270,19 @@ def test_values_that_cannot_be_are_said(panel: Any, heart: Any, values: str, tol
     assert told.lower() in panel.sweep.text.text.lower() and not panel.sweeps.busy
 
 
+def test_the_scene_may_close_before_the_summary_is_made(panel: Any, heart: Any) -> None:
+    waiting: list[Any] = []
+    panel.sweeps._later = waiting.append
+    choose(panel, 0, "Seed", "5, 6")
+    panel.sweep.runButton.click()
+    wait_for(lambda: bool(waiting))
+    assert panel.sweeps.busy and not panel.sweep.runButton.enabled
+    slicer.mrmlScene.Clear(0)
+    waiting.pop()()
+    assert not waiting and not panel.sweeps.busy and panel.sweeps.sequence is None
+    assert "scene was closed" in panel.sweeps.message
+
+
 def test_a_setting_is_not_swept_twice(panel: Any, heart: Any) -> None:
     chosen = panel._captured()
     axis = sweep.Axis("seed", "Seed", (1.0, 2.0))
