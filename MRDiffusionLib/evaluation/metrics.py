@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.signal import correlate2d
 
 from ..errors import InputError, SettingError
+from ..lean import import_monai
 
 WINDOW, WINDOW_SIGMA = 11, 1.5
 """Side and standard deviation (pixels) of the Gaussian window of SSIM, Wang et al. 2004, section III.B."""
@@ -103,6 +104,7 @@ def ms_ssim(reference: ArrayLike, test: ArrayLike, data_range: float) -> float:
     Raises:
         InputError: also for slices smaller than 11 pixels.
     """
+    import_monai()
     from monai.metrics.regression import compute_ms_ssim
 
     peak = _range(data_range)
@@ -258,6 +260,7 @@ def _tensor(part: NDArray[np.float32]) -> Any:
 
 
 def _ssim_map(reference: NDArray[np.float32], test: NDArray[np.float32]) -> Floats:
+    import_monai()
     from monai.metrics.regression import compute_ssim_and_cs
 
     values, _ = compute_ssim_and_cs(

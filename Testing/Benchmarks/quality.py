@@ -30,8 +30,12 @@ ROWS = (
     Row("Preview of it: 10 steps (s)", "{:.2f}", ("degradation noise preview",)),
     Row("Enhancing a slice, noise: fp32, bf16 (s)", "{:.2f}, {:.2f}", both("enhancement noise {}")),
     Row("Enhancing a slice, blur: fp32, bf16 (s)", "{:.2f}, {:.2f}", both("enhancement blur {}")),
-    Row("Degrading, peak memory 4, 128 slices (MB)", "{:.0f}, {:.0f}", ("memory few peak_mb", "memory many peak_mb")),
-    Row("Memory of 128 slices over 4, arrays taken off", "{:.3f}", ("memory ratio_less_arrays",)),
+    Row(
+        "Degrading, peak memory, short and long volume (MB)",
+        "{:.0f}, {:.0f}",
+        ("memory few peak_mb", "memory many peak_mb"),
+    ),
+    Row("Memory of the long volume over the short one, arrays taken off", "{:.3f}", ("memory ratio_less_arrays",)),
 )
 
 
@@ -80,7 +84,7 @@ def memory(bench: Bench) -> Measured:
     """Peak memory of a process that degrades a short and a long volume, with 2 steps a slice."""
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, slices in (("few", FEW), ("many", MANY)):
+        for name, slices in (("few", FEW), ("many", bench.many)):
             path = repeated(IMAGE, slices, Path(folder))
             arguments = ["--memory-of", str(path), "--degrader", bench.pack, "--device", bench.device]
             measured[name] = json.loads(child(__file__, *arguments))
@@ -103,11 +107,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--many", type=int, default=MANY, help=f"slices of the long volume [{MANY}]")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    from MRDiffusionLib import lean
     from MRDiffusionLib.tasks.device import resolve_device
 
-    bench = Bench(options.degrader, str(resolve_device(options.device)), options.steps, options.repeats)
+    lean.own_process = True  # as a worker is
+    bench = Bench(options.degrader, str(resolve_device(options.device)), options.steps, options.repeats, options.many)
     if options.memory_of:
         print(json.dumps(memory_of(options.memory_of, bench)))
         return

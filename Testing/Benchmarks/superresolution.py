@@ -43,6 +43,7 @@ class Bench:
     device: str
     steps: int
     repeats: int
+    many: int = MANY
 
     def request(self, low: Path, precision: str, slices: tuple[int, ...] | None = None, steps: int = 0) -> Any:
         from MRDiffusionLib.request import Request
@@ -230,7 +231,7 @@ def memory(bench: Bench) -> Measured:
     """Peak memory of a process that super-resolves a short and a long volume, with 2 steps a slice."""
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, slices in (("few", FEW), ("many", MANY)):
+        for name, slices in (("few", FEW), ("many", bench.many)):
             path = repeated(SAMPLE_DATA / "brain-t1-low-resolution.nii.gz", slices, Path(folder))
             arguments = ["--memory-of", str(path), "--pack", bench.pack, "--device", bench.device]
             measured[name] = {"slices": slices, **json.loads(child(__file__, *arguments))}
@@ -335,11 +336,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--many", type=int, default=MANY, help=f"slices of the long volume [{MANY}]")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    from MRDiffusionLib import lean
     from MRDiffusionLib.tasks.device import resolve_device
 
-    bench = Bench(options.pack, str(resolve_device(options.device)), options.steps, options.repeats)
+    lean.own_process = True  # as a worker is
+    bench = Bench(options.pack, str(resolve_device(options.device)), options.steps, options.repeats, options.many)
     if options.memory_of:
         print(json.dumps(memory_of(options.memory_of, bench)))
         return

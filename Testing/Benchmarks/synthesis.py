@@ -30,8 +30,8 @@ ROWS = (
     Row("A step: three branches (ms)", "{:.1f}", ("step seconds",), 1000.0),
     Row("Conditions of a slice, encoded once (ms)", "{:.1f}", ("step encode_seconds",), 1000.0),
     Row("Decoding a slice (ms)", "{:.1f}", ("step decode_seconds",), 1000.0),
-    Row("Peak memory 4, 128 slices (MB)", "{:.0f}, {:.0f}", ("memory few peak_mb", "memory many peak_mb")),
-    Row("Memory of 128 slices over 4, arrays taken off", "{:.3f}", ("memory ratio_less_arrays",)),
+    Row("Peak memory, short and long volume (MB)", "{:.0f}, {:.0f}", ("memory few peak_mb", "memory many peak_mb")),
+    Row("Memory of the long volume over the short one, arrays taken off", "{:.3f}", ("memory ratio_less_arrays",)),
 )
 
 
@@ -103,7 +103,7 @@ def memory(bench: Bench) -> Measured:
     """Peak memory of a process that synthesises a short and a long volume, with 2 steps a slice."""
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, slices in (("few", FEW), ("many", MANY)):
+        for name, slices in (("few", FEW), ("many", bench.many)):
             files = hearts(Path(folder), slices)
             arguments = ["--memory-of", json.dumps(files), "--pack", bench.pack, "--device", bench.device]
             measured[name] = json.loads(child(__file__, *arguments))
@@ -131,12 +131,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--many", type=int, default=MANY, help=f"slices of the long volume [{MANY}]")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    from MRDiffusionLib import lean
     from MRDiffusionLib.packs import find_pack
     from MRDiffusionLib.tasks.device import resolve_device
 
-    bench = Bench(options.pack, str(resolve_device(options.device)), options.steps, options.repeats)
+    lean.own_process = True  # as a worker is
+    bench = Bench(options.pack, str(resolve_device(options.device)), options.steps, options.repeats, options.many)
     if options.memory_of:
         print(json.dumps(memory_of(json.loads(options.memory_of), bench)))
         return

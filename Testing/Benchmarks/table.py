@@ -71,9 +71,13 @@ ROWS = (
     Row("Guide's share of a step (%)", "{:.1f}", ("guidance guide_share",), 100.0),
     Row("Worker ready (s)", "{:.1f}", ("startup worker_ready_seconds",)),
     Row("import MRDiffusionLib, and all that the panel imports (s)", "{:.3f}, {:.3f}", IMPORTS),
-    Row("Peak memory 4, 128 slices (MB)", "{:.0f}, {:.0f}", ("memory few peak_mb", "memory many peak_mb")),
-    Row("GPU memory 4, 128 slices (MB)", "{:.0f}, {:.0f}", ("memory few gpu_peak_mb", "memory many gpu_peak_mb")),
-    Row("Memory of 128 slices over 4, arrays taken off", "{:.3f}", ("memory ratio_less_arrays",)),
+    Row("Peak memory, short and long volume (MB)", "{:.0f}, {:.0f}", ("memory few peak_mb", "memory many peak_mb")),
+    Row(
+        "GPU memory, short and long volume (MB)",
+        "{:.0f}, {:.0f}",
+        ("memory few gpu_peak_mb", "memory many gpu_peak_mb"),
+    ),
+    Row("Memory of the long volume over the short one, arrays taken off", "{:.3f}", ("memory ratio_less_arrays",)),
 )
 
 

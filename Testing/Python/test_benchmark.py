@@ -23,13 +23,26 @@ def run(script: str, *arguments: str) -> str:
 
 def test_benchmark_gives_json_and_a_table(tiny_pack: Path, tmp_path: Path) -> None:
     file = tmp_path / "benchmark.json"
-    options = ("--pack", str(tiny_pack), "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
+    options = (
+        "--pack",
+        str(tiny_pack),
+        "--device",
+        "cpu",
+        "--steps",
+        "2",
+        "--repeats",
+        "1",
+        "--many",
+        "32",
+        "--json",
+        str(file),
+    )
     printed = run("superresolution.py", *options)
     measured = json.loads(file.read_text())
     assert measured["slice"]["steps"] == 2
     assert measured["volume"]["slices"] == 12
-    assert measured["memory"]["many"]["slices"] == 128
-    assert measured["memory"]["many"]["arrays_mb"] == 128 * (64**2 + 128**2) * 4 / 1e6
+    assert measured["memory"]["many"]["slices"] == 32
+    assert measured["memory"]["many"]["arrays_mb"] == 32 * (64**2 + 128**2) * 4 / 1e6
     # A volume streams through the memory of one batch, however long it is.
     assert measured["memory"]["ratio_less_arrays"] < 1.2
     # Two transforms and a few sums cannot cost nothing, nor more than the step that holds them.
@@ -47,7 +60,9 @@ def test_benchmark_gives_json_and_a_table(tiny_pack: Path, tmp_path: Path) -> No
 def test_benchmark_of_synthesis_gives_json_and_a_table(tiny_synthesis_pack: Path, tmp_path: Path) -> None:
     file = tmp_path / "benchmark.json"
     pack = ("--pack", str(tiny_synthesis_pack))
-    printed = run("synthesis.py", *pack, "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
+    printed = run(
+        "synthesis.py", *pack, "--device", "cpu", "--steps", "2", "--repeats", "1", "--many", "32", "--json", str(file)
+    )
     measured = json.loads(file.read_text())
     assert measured["volume"]["bf16"]["seconds"] > measured["volume"]["preview_seconds"] > 0
     assert measured["memory"]["ratio_less_arrays"] < 1.2
@@ -61,11 +76,13 @@ def test_benchmark_of_quality_gives_json_and_a_table(
     shutil.copytree(tiny_degrader_pack, tmp_path / "degrade-noise")
     file = tmp_path / "benchmark.json"
     packs = ("--degrader", str(tmp_path / "degrade-{}"), "--enhancer", str(tiny_enhancer_pack))
-    printed = run("quality.py", *packs, "--device", "cpu", "--steps", "2", "--repeats", "1", "--json", str(file))
+    printed = run(
+        "quality.py", *packs, "--device", "cpu", "--steps", "2", "--repeats", "1", "--many", "32", "--json", str(file)
+    )
     measured = json.loads(file.read_text())
     assert list(measured["degradation"]) == ["noise"] and measured["degradation"]["noise"]["bf16"] > 0
     assert measured["enhancement"]["blur"]["fp32"] > 0
-    assert measured["memory"]["many"]["arrays_mb"] == 128 * 256**2 * 4 * 2 / 1e6
+    assert measured["memory"]["many"]["arrays_mb"] == 32 * 256**2 * 4 * 2 / 1e6
     assert measured["memory"]["ratio_less_arrays"] < 1.2
     assert "Degrading a slice, noise" in printed and "Degrading a slice, blur" not in printed
 
