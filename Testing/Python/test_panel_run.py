@@ -16,7 +16,7 @@ import slicer.util
 import vtk
 from MRDiffusionPanel import nodes
 from MRDiffusionPanel.logic import State
-from panel_support import add_volume, longest_block, make_panel, run, select, wait_for
+from panel_support import add_volume, longest_block, make_panel, run, select, slowness, wait_for
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -362,7 +362,7 @@ def test_main_thread_is_never_blocked(panel: Any) -> None:
     run(panel)  # Python's imports and Qt's first drawing are not the run's
     # On a busy machine one try may be disturbed.
     tries = (longest_block(panel.ui.applyButton.click, lambda: not panel.logic.busy) for _ in range(3))
-    assert any(block < 0.05 for block in tries)
+    assert any(block < 0.05 * slowness() for block in tries)
 
 
 def test_kill_reaches_what_a_launcher_has_started(tmp_path: Path) -> None:
