@@ -71,9 +71,11 @@ class Several:
                 self._later(lambda: play(shown, lines))  # together they would hold the panel up
 
         def play(shown: dict[str, Any], lines: list[str]) -> None:
-            if not cine.gone():
-                cine.show_as_before()
-            if "result" in shown and not cine.gone():
+            if cine.gone():
+                self._end([_("Stopped, because the scene was closed")])
+                return
+            cine.show_as_before()
+            if "result" in shown:
                 self.played.emit(shown["result"])
                 views.show_result(cine.source, shown["result"])
                 told = _("{count} of {all} frames play as {name} in the module Sequences")

@@ -244,9 +244,15 @@ class Sweep:
         if self.sequence.GetScene() is None:
             self._forget(_("Stopped, because the scene was closed"))
             return
-        for _step in steps:
+        try:
+            ended = next(steps, steps) is steps
+        except BaseException:
+            self._points = []  # or no sweep could begin any more
+            told = _("The results are in the sequence {name}; their table, picture and charts could not be made")
+            self._become(told.format(name=self.sequence.GetName()))
+            raise
+        if not ended:
             self._later(lambda: self._go_on(steps))
-            return
 
     def _forget(self, reason: str) -> None:
         if self.sequence.GetScene() is not None:
@@ -265,6 +271,7 @@ class Sweep:
             charts_made.append(_chart(sequence, axes, points, name))
         yield
         _browse(sequence)
+        charts_made = [node for node in charts_made if node.GetScene() is not None]  # or deleted between two steps
         for node in (*made, *charts_made):
             sequence.AddNodeReferenceID(nodes.SWEEP, node.GetID())
         if charts_made:

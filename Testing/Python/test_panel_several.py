@@ -101,6 +101,19 @@ def test_every_frame_of_a_cine_gives_a_frame_of_a_sequence(panel: Any) -> None:
     assert [node for node, _name in panel.results._listed] == [proxy]  # one result, whatever frame is seen
 
 
+def test_the_scene_may_close_before_a_cine_plays(panel: Any) -> None:
+    waiting: list[Any] = []
+    panel.several._later = waiting.append
+    select(panel, add_cine("cine"))
+    choose(panel, "all 3 frames of cine")
+    panel.many.runButton.click()
+    wait_for(lambda: bool(waiting))
+    assert panel.several.busy
+    slicer.mrmlScene.Clear(0)
+    waiting.pop()()
+    assert not panel.several.busy and "scene was closed" in panel.several.message
+
+
 @pytest.fixture
 def played(panel: Any) -> Any:
     """The volume that shows the result of a cine; it has a standard deviation."""

@@ -283,6 +283,27 @@ def test_the_scene_may_close_before_the_summary_is_made(panel: Any, heart: Any) 
     assert "scene was closed" in panel.sweeps.message
 
 
+def test_an_accident_in_the_summary_does_not_bar_the_next_sweep(
+    panel: Any, heart: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Any] = []
+    panel.sweeps._later = waiting.append
+    choose(panel, 0, "Seed", "5, 6")
+    panel.sweep.runButton.click()
+    wait_for(lambda: bool(waiting))
+
+    def fail(*_arguments: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(sweep.contact_sheet, "draw", fail)
+    with pytest.raises(MemoryError):
+        waiting.pop()()
+    assert not panel.sweeps.busy and "could not be made" in panel.sweep.text.text
+    monkeypatch.undo()
+    panel.sweeps._later = lambda act: act()
+    assert run(panel).GetNumberOfDataNodes() == 2
+
+
 def test_a_setting_is_not_swept_twice(panel: Any, heart: Any) -> None:
     chosen = panel._captured()
     axis = sweep.Axis("seed", "Seed", (1.0, 2.0))
