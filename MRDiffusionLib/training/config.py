@@ -301,7 +301,8 @@ class QualityConfig(RunConfig):
         data: archive of pairs.
         train_subjects, validation_subjects: first and last number, inclusive; they must not overlap.
         kinds: of degradation, some of the archive's.
-        start: checkpoint (.ckpt) of a run with the same network that gives the first weights; empty for none.
+        start: checkpoint (.ckpt) of a run, or pack (name or folder), with the same network that gives the first
+            weights; empty for none.
         noise_levels: degrader.
         schedule: degrader: description for `diffusion.schedule_from_dict`.
         teachers: enhancer: checkpoints (.ckpt) of enhancers whose outputs are soft targets, by kind.
@@ -327,8 +328,8 @@ class QualityConfig(RunConfig):
             _check_choice("kinds", kind, KINDS)
         if self.task == "degrader" and len(self.kinds) != 1:
             raise SettingError(f"kinds = {shown(self.kinds)} are not one", "A degrader is of one kind")
-        for source in (self.start, *self.teachers.values()):
-            if source and not is_checkpoint(source):
+        for source in self.teachers.values():
+            if not is_checkpoint(source):
                 raise SettingError(f"{shown(source)} is no checkpoint", "Name the best.ckpt of a run")
         if self.schedule.get("name") == "learned":
             raise SettingError("schedule = learned is not trained with this task", "Use linear, cosine or ddpm")

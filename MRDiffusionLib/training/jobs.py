@@ -10,7 +10,7 @@ from .degrader_job import DegraderJob
 from .enhancer_job import EnhancerJob
 from .job import Job
 from .slices_job import SlicesJob
-from .start import start_from_checkpoint, start_from_synthesis_pack
+from .start import start_from_checkpoint, start_from_quality_pack, start_from_synthesis_pack
 from .synthesis_job import SynthesisJob
 from .translation_job import TranslationJob
 
@@ -20,7 +20,7 @@ PAIRED: dict[str, Callable[[PairedConfig], Job]] = {
     "translation": TranslationJob,
 }
 
-QUALITY: dict[str, Callable[[QualityConfig], Job]] = {
+QUALITY: dict[str, Callable[[QualityConfig], DegraderJob | EnhancerJob]] = {
     "degrader": DegraderJob,
     "enhancer": EnhancerJob,
 }
@@ -38,7 +38,10 @@ def make_job(config: RunConfig, fresh: bool = True) -> Job:
     if isinstance(config, QualityConfig):
         quality = QUALITY[config.task](config)
         if config.start and fresh:
-            start_from_checkpoint(quality.model, config.start)
+            if is_checkpoint(config.start):
+                start_from_checkpoint(quality.model, config.start)
+            else:
+                start_from_quality_pack(quality.model, config.start)
         return quality
     assert isinstance(config, PairedConfig)
     job = PAIRED[config.task](config)

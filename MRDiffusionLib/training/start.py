@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, SettingError
+from ..networks.degrader import Degrader
+from ..networks.enhancer import Enhancer
 from ..networks.unet import VDMUNet
 from ..packs import find_pack
-from ..packs.weights import load_cmrdiff, load_network
+from ..packs.weights import load_cmrdiff, load_degrader, load_enhancer, load_network
 
 FIRST = "unet.conv_in.conv.weight"
 """The one tensor whose shape depends on what the network is shown."""
@@ -74,6 +76,22 @@ def start_from_synthesis_pack(model: nn.Module, pack: str, task: str) -> None:
     }
     hint = f"Use its network and features: {info.network}"
     _load(model, weights, f"pack {info.name} is of another network", hint)
+
+
+def start_from_quality_pack(model: Degrader | Enhancer, pack: str) -> None:
+    """Give a new degrader or enhancer the weights of a pack; what a degrader measured on its pairs stays its own.
+
+    Raises:
+        PackError: a pack that is missing, damaged or of another task.
+        SettingError: a pack whose network has other channels or blocks, or is for other kinds.
+    """
+    info = find_pack(pack)
+    network = load_degrader(info)[0] if isinstance(model, Degrader) else load_enhancer(info)[0]
+    hint = f"Use its network: {info.network}"
+    # Planes of the levels stand in the order of the kinds, which no shape tells.
+    if isinstance(model, Enhancer) and isinstance(network, Enhancer) and model.kinds != network.kinds:
+        raise SettingError(f"kinds = {list(model.kinds)}, but pack {info.name} has {list(network.kinds)}", hint)
+    _load(model, network.state_dict(), f"pack {info.name} is of another network", hint)
 
 
 def start_from_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:

@@ -12,9 +12,10 @@ import torch
 
 from MRDiffusionLib import tasks
 from MRDiffusionLib.cli.main import main as command_line
-from MRDiffusionLib.errors import InputError, SettingError
+from MRDiffusionLib.errors import InputError, PackError, SettingError
 from MRDiffusionLib.imaging import Geometry, Volume, write_volume
 from MRDiffusionLib.networks.enhancer import Enhancer
+from MRDiffusionLib.packs import find_pack
 from MRDiffusionLib.packs.weights import load_degrader, load_enhancer
 from MRDiffusionLib.request import Request
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
@@ -296,6 +297,29 @@ def test_a_run_begins_with_another_ones_weights(make, tmp_path: Path):
     first = run(make("enhancer"), tmp_path / "first")
     job = make_job(make("enhancer", start=str(first / "best.ckpt")))
     assert torch.equal(job.model.step, torch.load(first / "best.ckpt", weights_only=True)["ema"]["module.step"])
+
+
+def test_an_enhancer_begins_with_a_packs_weights(make, tiny_enhancer_pack: Path):
+    job = make_job(make("enhancer", start=str(tiny_enhancer_pack)))
+    given, _ = load_enhancer(find_pack(str(tiny_enhancer_pack)))
+    weights = given.state_dict()
+    assert weights and all(torch.equal(value, weights[name]) for name, value in job.model.state_dict().items())
+    with pytest.raises(SettingError, match=r"\['blur', 'noise'\].*tiny-enhancer"):
+        make_job(make("enhancer", start=str(tiny_enhancer_pack), kinds=["blur", "noise"]))
+    with pytest.raises(SettingError, match="tiny-enhancer is of another network"):
+        make_job(make("enhancer", start=str(tiny_enhancer_pack), network={**ENHANCER, "iterations": 3}))
+
+
+def test_a_degrader_begins_with_a_packs_weights_and_what_it_measured_itself(make, tiny_degrader_pack: Path):
+    network = load_degrader(find_pack(str(tiny_degrader_pack)))[0]
+    own = make_job(make("degrader", network={**UNET, "fold": 4})).model.state_dict()
+    job = make_job(make("degrader", network={**UNET, "fold": 4}, start=str(tiny_degrader_pack)))
+    for name, value in job.model.state_dict().items():
+        measured = name in ("deviations", "biases")
+        assert torch.equal(value, own[name] if measured else network.state_dict()[name]), name
+        assert not measured or not torch.equal(own[name], network.state_dict()[name]), name
+    with pytest.raises(PackError, match="enhancement"):
+        make_job(make("degrader", start="brain-enhance"))
 
 
 def test_misaligned_pairs_learn_from_the_teacher_alone(make, archive: Path, tmp_path: Path):
