@@ -14,7 +14,7 @@ import slicer.util
 
 from MRDiffusionLib.errors import UserError
 
-from . import charts, comparison, views
+from . import charts, comparison, nodes, views
 from .arrangement import Arrangement
 from .background import Background
 from .form import Form, drop_down, selector
@@ -43,6 +43,8 @@ class CompareSection:
         self._rows: list[comparison.Row] = []
         self._slots: list[Any] = []
         self._told, self._looking = "", ""
+        self._followed: Any = None
+        """The result for which a reference was suggested last."""
         self._seen: tuple[Any, Any] = (None, None)
         """Result and reference that are looked at."""
         self._before: Any = None
@@ -138,7 +140,24 @@ class CompareSection:
         self._background.close()
         self._compare.changed.disconnect(self.refresh)
         self.reference.setMRMLScene(None)
-        self._segments = []
+        self._segments, self._followed = [], None
+
+    def reference_for(self, volume: Any) -> Any:
+        """What to compare with that which is made of a volume: what a person has chosen, or a sample's own truth."""
+        chosen = self.reference.currentNode()
+        return nodes.truth_of(volume) if chosen is None or nodes.is_truth(chosen) else chosen
+
+    def suggest(self, volume: Any) -> None:
+        """Choose `reference_for` a volume: a truth of one sample says nothing of another one's results."""
+        self.reference.setCurrentNode(self.reference_for(volume))
+
+    def follow(self, result: Any) -> None:
+        """A result has been chosen, or none."""
+        if result is not self._followed:
+            self._followed = result
+            if result is not None and nodes.input_of(result) is not None:
+                self.suggest(nodes.input_of(result))
+        self.refresh()
 
     def refresh(self, *_arguments: Any) -> None:
         """Bring everything up to date: another result, another reference, new figures."""

@@ -32,6 +32,8 @@ CHANGED = "MRDiffusion.Changed"
 """Attribute of a volume whose file was no longer as it had been saved when it was loaded."""
 FOLDER = "SYNTHETIC (MRDiffusion)"  # never translated, as the word in names and views
 INPUT_REFERENCE = "MRDiffusion.Input"
+TRUTH = "MRDiffusion.Truth"
+"""Node reference of a sample to the volume that what is made of it can be compared with, and attribute of that one."""
 MADE_WITH = "MRDiffusion.MadeWith"
 """Attribute of a result: the choices that its name ends with, which a person may change."""
 PREVIEW = "MRDiffusion.Preview"
@@ -175,6 +177,16 @@ def inputs_of(node: Any) -> list[Any]:
 def input_of(node: Any) -> Any:
     """The first volume that a result was made from, or None where it has left the scene."""
     return node.GetNodeReference(INPUT_REFERENCE)
+
+
+def truth_of(volume: Any) -> Any:
+    """The volume that what is made of a sample can be compared with; None for other volumes."""
+    return volume.GetNodeReference(TRUTH)
+
+
+def is_truth(volume: Any) -> bool:
+    """Whether it came with a sample for that."""
+    return volume.GetAttribute(TRUTH) is not None
 
 
 def provenance_of(node: Any) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ class Panel(VTKObservationMixin):
         self.results = ResultsSection(self.ui.resultsBox, self._run_again)
         self.comparison = Comparison(self.logic.worker)
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
-        self.results.chosen.connect(self.compare.refresh)
+        self.results.chosen.connect(self.compare.follow)
         self.results.chosen.connect(self._update)  # a result that is gone is no longer announced
         self._turns = Turns()
         self.turn = InTurn(self.logic, self._turns)
@@ -118,8 +118,9 @@ class Panel(VTKObservationMixin):
         self.several = Several(self.turn, self._turns)
         self.several.played.connect(self.results.choose)
         self.folders = FolderBatch(self.logic.worker)
-        estimate, reference = self.estimates.sentence, self.compare.reference.currentNode
-        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, reference, estimate)
+        estimate, reference_for = self.estimates.sentence, self.compare.reference_for
+        self.sweep = SweepSection(self.ui.sweepBox, self.sweeps, self._ready, reference_for, estimate)
+        self.compare.reference.currentNodeChanged.connect(self.sweep.refresh)
         self.many = SeveralSection(
             self.ui.severalBox, self.several, self.folders, self._ready, self._choices, self._on_cancel, estimate
         )
@@ -237,9 +238,10 @@ class Panel(VTKObservationMixin):
             setattr(self.parameters, name, folded)
 
     def _on_sample(self, *_arguments: Any) -> None:
-        views.show_input(self.section.load_sample(self.parameters, self._samples, self._offered))
-        if self.section.truth_of_sample() is not None:
-            self.compare.reference.setCurrentNode(self.section.truth_of_sample())
+        volume = self.section.load_sample(self.parameters, self._samples, self._offered)
+        views.show_input(volume)
+        if self.results.current is None:
+            self.compare.suggest(volume)
 
     def _on_pack(self, *_arguments: Any) -> None:
         index = self.ui.packList.currentIndex

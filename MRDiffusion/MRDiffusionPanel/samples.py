@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import slicer.util
+
+from . import nodes
 
 CATEGORY = "MRDiffusion"
 SAMPLES = (
@@ -19,7 +24,7 @@ SAMPLES = (
         "BrainLowResolution",
         "brain",
         {
-            "brain-t1-low-resolution.nii.gz": "brain-t1-low-resolution",
+            "brain-t1-low-resolution.nii.gz": "brain-t1-low-resolution (simulated)",
             "brain-t1-reference.nii.gz": "brain-t1-reference",
         },
     ),
@@ -51,6 +56,21 @@ def register(resources: Path) -> None:
                 nodeNames=list(files.values()),
                 checksums=[f"SHA256:{sums[file]}" for file in files],
             )
+
+
+def load(folder: Path, *files: str) -> list[Any]:
+    """The volumes of some sample files, named as in Sample Data."""
+    names = {file: name for _name, _thumbnail, own in SAMPLES for file, name in own.items()}
+    return [slicer.util.loadVolume(str(folder / file), {"name": names[file]}) for file in files]
+
+
+def load_with_truth(folder: Path, *files: str) -> list[Any]:
+    """The same without the last one, which is what can be compared with whatever is made of the others."""
+    *given, truth = load(folder, *files)
+    truth.SetAttribute(nodes.TRUTH, "1")
+    for volume in given:
+        volume.SetNodeReferenceID(nodes.TRUTH, truth.GetID())
+    return given
 
 
 def checksums(resources: Path) -> dict[str, str]:

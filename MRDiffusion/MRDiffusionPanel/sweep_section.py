@@ -27,7 +27,7 @@ class SweepSection:
         box: the widget that holds all of it.
         runs: does the sweeps.
         ready: gives the choices of the panel, or None where no run can start.
-        reference: gives the image that results are compared with, or None.
+        reference_for: gives the image that results of a volume are compared with, or None.
         estimate: says how long some runs take (`Estimates.sentence`).
     """
 
@@ -36,10 +36,10 @@ class SweepSection:
         box: Any,
         runs: sweep.Sweep,
         ready: Callable[[], Parameters | None],
-        reference: Callable[[], Any],
+        reference_for: Callable[[Any], Any],
         estimate: Callable[..., str],
     ) -> None:
-        self._runs, self._ready, self._reference, self._estimate = runs, ready, reference, estimate
+        self._runs, self._ready, self._reference_for, self._estimate = runs, ready, reference_for, estimate
         self._keys: dict[str, str] = {}
         self._told = ""
         self._rows: list[tuple[Any, Any]] = []
@@ -102,14 +102,16 @@ class SweepSection:
         self.text.text = "\n".join(filter(None, [self._runs.message, self._told, self._expected(chosen)]))
 
     def _expected(self, chosen: Parameters | None) -> str:
-        """How long it will take, where that is known."""
+        """How long it will take, where that is known, and by what it is judged."""
         if chosen is None or self._runs.busy:
             return ""
         try:
             points = sweep.points_of(self._seen(chosen), self._axes())
         except UserError:  # told when it is run
             return ""
-        return self._estimate(*(point.parameters for point in points))
+        reference = self._reference_for(chosen.first)
+        judged = "" if reference is None else _("Each result is compared with {name}.").format(name=reference.GetName())
+        return "\n".join(filter(None, [self._estimate(*(point.parameters for point in points)), judged]))
 
     def _seen(self, chosen: Parameters) -> Parameters:
         return chosen.of_slice(views.slice_in_view(chosen.first)) if self.onlySlice.checked else chosen
@@ -148,7 +150,7 @@ class SweepSection:
             return
         try:
             self._told = ""
-            self._runs.start(self._seen(chosen), self._axes(), self._reference())
+            self._runs.start(self._seen(chosen), self._axes(), self._reference_for(chosen.first))
         except UserError as error:
             self._told = _("Failed: {message}").format(message=error)
         self.refresh()

@@ -17,13 +17,14 @@ from .nodes import WORD, is_synthetic
 COLOUR = (1.0, 0.75, 0.0)
 OVERLAY = 0.5
 """Opacity of what is shown over a result."""
-COMPOSITE, SLICE, VIEW_3D, RENDERED = (
+COMPOSITE, SLICE, VIEW_3D, RENDERED, DISPLAY = (
     "vtkMRMLSliceCompositeNode",
     "vtkMRMLSliceNode",
     "vtkMRMLViewNode",
     "vtkMRMLVolumeRenderingDisplayNode",
+    "vtkMRMLScalarVolumeDisplayNode",
 )
-FOLLOWED = (COMPOSITE, SLICE, VIEW_3D, RENDERED)
+FOLLOWED = (COMPOSITE, SLICE, VIEW_3D, RENDERED, DISPLAY)
 """Nodes that decide what slice views and 3D views show of a volume."""
 BESIDE = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 LEGEND = "vtkMRMLColorLegendDisplayNode"
@@ -200,7 +201,7 @@ class SyntheticMark(VTKObservationMixin):
         self._scene, self._layout_manager = scene, layout_manager
         self._marks: dict[str, tuple[Any, Any]] = {}
         self._legends: dict[str, bool] = {}
-        self._seen_in_3d: dict[str, tuple[Any, ...]] = {}
+        self._states: dict[str, tuple[Any, ...]] = {}
         self.addObserver(scene, scene.NodeAddedEvent, self._on_node_added)
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
         self.addObserver(scene, scene.EndImportEvent, self._update_all)
@@ -227,8 +228,9 @@ class SyntheticMark(VTKObservationMixin):
     def _on_node_removed(self, _scene: Any, _event: str, node: Any) -> None:
         if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._update):
             self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self._update)
-        if node.IsA(VIEW_3D):
-            self._marks.pop(node.GetID(), None)  # its view goes with it
+        self._states.pop(node.GetID(), None)
+        if node.IsA(VIEW_3D) or node.IsA(COMPOSITE):
+            self._marks.pop(_view_name(node), None)  # its view goes with it
         elif node.IsA(RENDERED) or node.IsA("vtkMRMLVolumeNode"):
             self._update_3d()
 
@@ -242,15 +244,18 @@ class SyntheticMark(VTKObservationMixin):
             self._update(node)
 
     def _update(self, node: Any, *_arguments: Any) -> None:
-        if node.IsA(SLICE):  # which changes with every step through the slices
-            seen = node.GetSliceVisible(), *node.GetThreeDViewIDs()
-            if self._seen_in_3d.get(node.GetID()) == seen:
+        state = _state(node)
+        if state is not None:
+            if self._states.get(node.GetID()) == state:
                 return
-            self._seen_in_3d[node.GetID()] = seen
+            self._states[node.GetID()] = state
+        if node.IsA(DISPLAY):
+            self._update_all()
+            return
         if node.IsA(COMPOSITE):
             widget = self._layout_manager.sliceWidget(node.GetLayoutName())
             if widget is not None:
-                self._mark(node.GetLayoutName(), widget.sliceView(), _shows_synthetic(node))
+                self._mark(_view_name(node), widget.sliceView(), _shows_synthetic(node))
             self._update_legends()
         self._update_3d()
 
@@ -258,7 +263,7 @@ class SyntheticMark(VTKObservationMixin):
         for number in range(self._layout_manager.threeDViewCount):
             view = self._layout_manager.threeDWidget(number).threeDView()
             if view.mrmlViewNode() is not None:
-                self._mark(view.mrmlViewNode().GetID(), view, _shows_synthetic_in_3d(view.mrmlViewNode()))
+                self._mark(_view_name(view.mrmlViewNode()), view, _shows_synthetic_in_3d(view.mrmlViewNode()))
 
     def _mark(self, name: str, view: Any, wanted: bool) -> None:
         """The word in a view, which is known by a name; made when it is first wanted."""
@@ -282,13 +287,42 @@ class SyntheticMark(VTKObservationMixin):
                 legend.SetVisibility(shown)
 
 
+def _view_name(node: Any) -> str:
+    """Of the view that a 3D view's node or a slice view's composite node belongs to."""
+    return str(node.GetID() if node.IsA(VIEW_3D) else node.GetLayoutName())
+
+
+def _state(node: Any) -> tuple[Any, ...] | None:
+    """What matters here of a node that changes with every step through the slices, or every touch of the window."""
+    if node.IsA(SLICE):
+        return node.GetSliceVisible(), *node.GetThreeDViewIDs()
+    return (node.GetApplyThreshold(),) if node.IsA(DISPLAY) else None
+
+
 def _shows_synthetic(composite: Any) -> bool:
-    scene, (front, opacity) = composite.GetScene(), _front(composite)
-    back, front = (scene.GetNodeByID(each) if each else None for each in (composite.GetBackgroundVolumeID(), front))
-    if front is not None and opacity > 0 and is_synthetic(front):
-        return True
-    hidden = front is not None and opacity >= 1 and back is not None and grids.covers(front, back)
-    return back is not None and is_synthetic(back) and not hidden
+    layers = _layers(composite)
+    return any(
+        is_synthetic(volume) and not any(_hides(*front, volume, composite) for front in layers[number + 1 :])
+        for number, (volume, _opacity) in enumerate(layers)
+    )
+
+
+def _layers(composite: Any) -> list[tuple[Any, float]]:
+    """The volumes that a view shows, from the back to the front, each with how much of it is seen."""
+    scene, found = composite.GetScene(), [(composite.GetBackgroundVolumeID(), 1.0), _front(composite)]
+    if hasattr(composite, "GetNumberOfAdditionalLayers"):  # newer Slicer
+        first = composite.Layer_Last
+        more = range(first, first + composite.GetNumberOfAdditionalLayers())
+        found += [(composite.GetNthLayerVolumeID(number), composite.GetNthLayerOpacity(number)) for number in more]
+    volumes = [(scene.GetNodeByID(identifier), opacity) for identifier, opacity in found if identifier]
+    return [(volume, opacity) for volume, opacity in volumes if volume is not None and opacity > 0]
+
+
+def _hides(front: Any, opacity: float, back: Any, composite: Any) -> bool:
+    """Whether nothing is seen of a volume behind another one."""
+    display = front.GetDisplayNode()
+    solid = opacity >= 1 and not (display is not None and display.IsA(DISPLAY) and display.GetApplyThreshold())
+    return solid and composite.GetCompositing() == composite.Alpha and grids.covers(front, back)
 
 
 def _shows_synthetic_in_3d(view: Any) -> bool:

@@ -74,6 +74,42 @@ def add_segmentation(grid: Any, values: np.ndarray) -> Any:
     return node
 
 
+def test_the_truth_of_a_sample_judges_only_what_is_made_of_it(panel: Any) -> None:
+    panel.taskButtons["superresolution"].click()
+    panel.ui.sampleButton.click()
+    assert panel.compare.reference.currentNode().GetName() == "brain-t1-reference"
+    assert panel.parameters.inputVolume.GetName() == "brain-t1-low-resolution (simulated)"
+    panel.taskButtons["enhancement"].click()
+    panel.ui.sampleButton.click()
+    brain = panel.compare.reference.currentNode()
+    assert brain.GetName() == "brain-t1-fine"
+    of_brain = run(panel)
+    panel.taskButtons["synthesis"].click()
+    panel.ui.sampleButton.click()
+    assert panel.results.current is of_brain and panel.compare.reference.currentNode() is brain
+    heart = panel.compare.reference_for(panel._captured().first)  # as for a sweep
+    assert heart.GetName() == "cardiac-lge (simulated truth)"
+    of_heart = run(panel)
+    assert panel.results.current is of_heart and panel.compare.reference.currentNode() is heart
+    panel.results.choose(of_brain)
+    assert panel.compare.reference.currentNode() is brain
+    # A volume without a truth is judged by none of another one's, and by what a person chooses.
+    panel.taskButtons["superresolution"].click()
+    select(panel, add_volume("own"))
+    assert panel.compare.reference_for(panel.parameters.inputVolume) is None
+    of_own = run(panel)
+    assert panel.results.current is of_own and panel.compare.reference.currentNode() is None
+    chosen = add_volume("chosen", (3, 16, 16))
+    panel.compare.reference.setCurrentNode(chosen)
+    panel.results.choose(of_brain)
+    assert panel.compare.reference.currentNode() is chosen
+    assert panel.compare.reference_for(nodes.input_of(of_brain)) is chosen
+    panel.results.choose(of_own)
+    panel.compare.reference.setCurrentNode(None)
+    panel.results.choose(of_own)  # the same one again
+    assert panel.compare.reference.currentNode() is None
+
+
 def test_figures_of_the_worker_are_shown_and_kept(panel: Any, result: Any, reference: Any) -> None:
     assert not panel.compare.buttons["compare"].enabled and table(panel) == []
     error = np.abs(slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(reference)).mean()

@@ -87,6 +87,7 @@ def test_figures_against_a_reference_are_charted(panel: Any, heart: Any) -> None
     panel.sweep.onlySlice.checked = False
     choose(panel, 0, "Strength", "0.2, 0.8")
     choose(panel, 1, "scale of T2", "1, 2")
+    assert "Each result is compared with truth." in panel.sweep.text.text
     sequence = run(panel)
     table = slicer.util.getNode(f"{sequence.GetName()} table").GetTable()
     titles = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]

@@ -60,6 +60,33 @@ def test_result_lies_behind_its_faded_input_and_is_marked(marked: Any, panel: An
     assert "fade to the input" in panel.ui.stateText.text
 
 
+def test_no_layer_that_lets_a_result_through_hides_the_mark(marked: Any) -> None:
+    """Slicer's other ways to blend layers, a threshold on what is in front, and layers over the foreground."""
+    back, front = synthetic(add_volume("made")), add_volume("real")
+    for volume in (back, front):
+        volume.CreateDefaultDisplayNodes()
+    slicer.util.setSliceViewerLayers(background=back, foreground=front, foregroundOpacity=1.0, fit=True)
+    composite = red().mrmlSliceCompositeNode()
+    assert amber_pixels() == 0  # the real image alone
+    for blend in (composite.Add, composite.Subtract, composite.ReverseAlpha):
+        composite.SetCompositing(blend)
+        assert amber_pixels() > 100, blend
+    composite.SetCompositing(composite.Alpha)
+    assert amber_pixels() == 0
+    front.GetDisplayNode().ApplyThresholdOn()
+    assert amber_pixels() > 100
+    front.GetDisplayNode().ApplyThresholdOff()
+    assert amber_pixels() == 0
+    if hasattr(composite, "SetNthLayerVolumeID"):
+        over = composite.Layer_Last
+        composite.SetNthLayerVolumeID(over, back.GetID())
+        composite.SetNthLayerOpacity(over, 0.5)
+        assert amber_pixels() > 100
+        composite.SetNthLayerOpacity(over, 0.0)
+        assert amber_pixels() == 0
+        composite.SetNthLayerVolumeID(over, None)
+
+
 @pytest.fixture
 def inferno(scene: Any) -> Iterator[Any]:
     """Colours of Slicer's own files, which slicer-core lacks; they would outlive the closing of the scene."""

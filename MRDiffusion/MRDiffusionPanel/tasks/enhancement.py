@@ -50,7 +50,7 @@ class EnhancementSection(QualitySection):
     settings = EnhancementSettings
     captures = Enhancement
     prefix = "enhancement"
-    sample = ("brain-t1-noisy.nii.gz",)
+    sample = ("brain-t1-noisy.nii.gz", "brain-t1-fine.nii.gz")
     plain = ("kind",)
 
     @classmethod

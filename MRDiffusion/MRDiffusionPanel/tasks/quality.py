@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import slicer.util
-
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.packs.domain import plane_warnings
 from MRDiffusionLib.physics.levels import acceleration, snr_ratio
 from MRDiffusionLib.settings import DegradationSettings, EnhancementSettings
 
-from .. import grids, nodes
+from .. import grids, nodes, samples
 from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
 from ..text import _, of_domain
@@ -55,7 +53,8 @@ class QualitySection(Section):
         return {**super().stored(), cls.parameter("volume"): Stored(None)}
 
     def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
-        volume = slicer.util.loadVolume(str(folder / self.sample[0]))
+        read = samples.load_with_truth if len(self.sample) > 1 else samples.load
+        (volume,) = read(folder, *self.sample)
         setattr(parameters, self.parameter("volume"), volume)
         return volume
 

@@ -98,10 +98,6 @@ class Section(ABC):
         """The choices where nobody knows yet which images a case has."""
         return chosen
 
-    def truth_of_sample(self) -> Any:
-        """The volume of the sample that was loaded last which a result can be compared with, or None."""
-        return None
-
     def on_pack(self, parameters: Any, pack: PackInfo) -> None:  # noqa: B027
         """A person has chosen a pack."""
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import slicer.util
-
 from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.packs.domain import plane_warnings
 from MRDiffusionLib.settings import SuperResolutionSettings, info_of, settings_from
 
-from .. import grids, nodes
+from .. import grids, nodes, samples
 from ..parameters import Parameters, by
 from ..text import _, of_domain
 from .section import Section, Stored
@@ -90,7 +88,7 @@ class SuperResolutionSection(Section):
     settings = SuperResolutionSettings
     captures = SuperResolution
     plain = ("weight", "method", "sampler", "steps", "eta", "strength", "samples")
-    sample = ("brain-t1-low-resolution.nii.gz",)
+    sample = ("brain-t1-low-resolution.nii.gz", "brain-t1-reference.nii.gz")
 
     @classmethod
     def stored(cls) -> dict[str, Stored]:
@@ -133,7 +131,7 @@ class SuperResolutionSection(Section):
         return SuperResolution(inputs={} if volume is None else {ROLE: volume}, settings=settings, **common)
 
     def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
-        parameters.inputVolume = slicer.util.loadVolume(str(folder / self.sample[0]))
+        (parameters.inputVolume,) = samples.load_with_truth(folder, *self.sample)
         return parameters.inputVolume
 
     def on_pack(self, parameters: Any, pack: PackInfo) -> None:

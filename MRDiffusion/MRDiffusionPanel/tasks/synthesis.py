@@ -14,7 +14,7 @@ from MRDiffusionLib.packs import PackInfo
 from MRDiffusionLib.packs.domain import grid_warnings, plane_warnings
 from MRDiffusionLib.settings import SynthesisSettings, info_of, settings_from
 
-from .. import grids, roles
+from .. import grids, roles, samples
 from ..brightness import brightness_warnings
 from ..parameters import Parameters, by
 from ..text import _, of_domain
@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 NEEDS_T1 = ("LGE",)
 """Sequences whose lesions show by a shortened T1, which no other contrast tells."""
 
-SAMPLE_NAMES = {
-    "bSSFP": "cardiac-bssfp",
-    "T2": "cardiac-t2 (simulated)",
-    "LGE": "cardiac-lge (simulated truth)",
-}
-"""Sequence to the name of its node; the last one is what a result can be compared with."""
+SAMPLE_ROLES = ("bSSFP", "T2", "LGE")
+"""Sequences of the sample's files; the last one is wanted."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,6 @@ class SynthesisSection(Section):
     task = "synthesis"
     settings = SynthesisSettings
     captures = Synthesis
-    _truth = ""
     prefix = "synthesis"
     plain = ("guidance", "strength", "steps", "samples", "eta")
     sample = ("cardiac-bssfp.nii.gz", "cardiac-t2.nii.gz", "cardiac-lge.nii.gz")
@@ -179,23 +174,16 @@ class SynthesisSection(Section):
         return replace(chosen, settings=replace(chosen.settings, scales=scales))
 
     def load_sample(self, parameters: Any, folder: Path, packs: list[PackInfo]) -> Any:
-        volumes = {
-            role: slicer.util.loadVolume(str(folder / file), {"name": name})
-            for file, (role, name) in zip(self.sample, SAMPLE_NAMES.items())
-        }
-        *given, truth = volumes
-        self._truth = volumes[truth].GetID()
+        *given, target = SAMPLE_ROLES
+        volumes = samples.load_with_truth(folder, *self.sample)
         suitable = [pack.name for pack in packs if _suits_sample(pack)]
         with slicer.util.NodeModify(parameters.parameterNode):
             if suitable and parameters.synthesisPack not in suitable:
                 parameters.synthesisPack = suitable[0]
-            parameters.synthesisTarget = truth
-            for role in given:
-                roles.set_volume(parameters.parameterNode, role, volumes[role])
-        return volumes[given[0]]
-
-    def truth_of_sample(self) -> Any:
-        return slicer.mrmlScene.GetNodeByID(self._truth) if self._truth else None
+            parameters.synthesisTarget = target
+            for role, volume in zip(given, volumes):
+                roles.set_volume(parameters.parameterNode, role, volume)
+        return volumes[0]
 
     def preferred(self, packs: list[PackInfo]) -> PackInfo:
         return next((pack for pack in packs if _suits_sample(pack)), packs[0])
@@ -243,7 +231,7 @@ def simulated(pack: PackInfo) -> list[str]:
 
 
 def _suits_sample(pack: PackInfo) -> bool:
-    return set(SAMPLE_NAMES) <= set(pack.roles)
+    return set(SAMPLE_ROLES) <= set(pack.roles)
 
 
 def _has_regression(pack: PackInfo | None) -> bool:
