@@ -50,6 +50,8 @@ class FolderBatch:
         self._rows: list[Any] = []
         self._asked: dict[str, Any] = {}
         self._count, self._deaths, self._running, self._stopped = 0, 0, "", False
+        self._waiting = False
+        """Whether the worker still computes what is running; else its files are being stored."""
         worker.message.connect(self._on_message)
         worker.ended.connect(self._on_ended)
 
@@ -73,9 +75,9 @@ class FolderBatch:
         self._background.run(functools.partial(_find, source, out, self._request, roles), self._found)
 
     def stop(self) -> None:
-        """End with the case under way, whose result is dropped."""
+        """End with the case under way, whose result is dropped unless it is being stored already."""
         self._stopped = True
-        if self._running:
+        if self._waiting:
             self._worker.cancel(self._running)
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class FolderBatch:
         except OSError as error:  # no room, or the temporary folder is gone
             self._row(batch.FAILED, str(error))
             return
-        self._running = running
+        self._running, self._waiting = running, True
         request = batch.for_case(self._request, case).to_json()
         message = {"type": "run", "id": self._running, "request": request, "output": str(folder), "previews": False}
         self._worker.send({**message, "suffix": case.suffix})
@@ -142,14 +144,14 @@ class FolderBatch:
         elif message["type"] == "cancelled" or (self._stopped and message["type"] in ("result", "error")):
             self._finish()
         elif message["type"] == "result":
-            self._deaths = 0
+            self._deaths, self._waiting = 0, False
             case, asked = self._cases[len(self._rows)], self._asked
             self._background.run(functools.partial(_store, case, message, asked), self._stored)
         elif message["type"] == "error":
             self._failed(message["message"], message["hint"])
 
     def _on_ended(self, message: str, hint: str, _details: str) -> None:
-        if not self._running:
+        if not self._waiting:
             return
         self._deaths += 1
         self._stopped = self._stopped or self._deaths == DEATHS
@@ -184,7 +186,7 @@ class FolderBatch:
     def _tidy(self) -> None:
         if self._running and self._folder is not None:
             shutil.rmtree(self._folder.path / self._running, ignore_errors=True)
-        self._running = ""
+        self._running, self._waiting = "", False
 
     def _finish(self) -> None:
         """All cases have ended, or no more are wanted."""

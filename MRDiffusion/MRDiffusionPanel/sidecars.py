@@ -222,3 +222,4 @@ def _mark(node: Any, path: Path, told: dict[str, Any]) -> None:
     if made[role].get("sha256") not in map(sha256_of, (voxels, voxels[::-1])):
         node.SetAttribute(nodes.CHANGED, "1")
     _name(node)
+    nodes.file_in_folder(node.GetScene(), node, node)

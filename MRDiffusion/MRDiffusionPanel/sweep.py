@@ -343,6 +343,7 @@ def _browse(sequence: Any) -> None:
         browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
         shown = browser.GetProxyNode(sequence)
     if source is not None and shown is not None:
+        nodes.file_in_folder(scene, shown, source)
         views.show_result(source, shown)
     elif source is not None:
         views.show_input(source)
@@ -404,4 +405,5 @@ def _chart(sequence: Any, axes: list[Axis], points: list[Point], name: str) -> A
         own = sorted(own, key=lambda point: point.values[0])
         label = ", ".join(f"{axis.label} {value:g}" for axis, value in zip(axes[1:], rest)) or title
         lines.append((label, [point.values[0] for point in own], [point.figures[name] for point in own]))
-    return charts.make(sequence.GetScene(), f"{sequence.GetName()}, {title}", title, (axes[0].label, title), lines)
+    name, shown = f"{sequence.GetName()}, {title}", f"{nodes.WORD} {title}"
+    return charts.make(sequence.GetScene(), name, shown, (axes[0].label, title), lines)

@@ -82,6 +82,8 @@ class WorkerProcess:
         self._process.write(protocol.encode(message))
 
     def cancel(self, run_id: str) -> None:
+        if run_id not in self._waiting:  # it has ended: no answer would come, and the worker be killed for it
+            return
         self._cancelled = run_id
         self._timer.start()
         self.send({"type": "cancel", "id": run_id})

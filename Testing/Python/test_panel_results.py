@@ -189,6 +189,9 @@ def test_a_saved_result_is_known_when_it_is_loaded_again(
     slicer.mrmlScene.Clear()
     loaded = slicer.util.loadVolume(str(place))
     assert loaded.GetName() == "SYNTHETIC patient-7"
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(loaded))
+    assert hierarchy.GetItemName(folder) == nodes.FOLDER
     read = {name: loaded.GetAttribute(name) for name in names}
     for name in (nodes.PROVENANCE, nodes.MEASUREMENTS):
         assert json.loads(read.pop(name)) == json.loads(before.pop(name))

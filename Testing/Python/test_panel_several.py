@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from MRDiffusionPanel import nodes, results, views
+from MRDiffusionPanel import folder_batch, grids, nodes, results, views
 from MRDiffusionPanel import sequences as sequence_nodes
 from panel_support import add_volume, save_scene_as_older_slicers, select, select_roles, wait_for
 
@@ -428,6 +430,50 @@ def test_a_folder_is_stopped_and_goes_on(panel: Any, folders: tuple[Path, Path])
     assert "2 computed, 1 there before" in run(panel)
 
 
+@pytest.fixture
+def storing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Whether the files of a case are being stored, which waits until it may go on."""
+    begun, may_go_on = threading.Event(), threading.Event()
+    store = folder_batch._store
+
+    def slowly(*arguments: Any) -> Any:
+        begun.set()
+        assert may_go_on.wait(30)
+        return store(*arguments)
+
+    monkeypatch.setattr(folder_batch, "_store", slowly)
+    yield begun, may_go_on
+    may_go_on.set()
+
+
+def test_a_stop_while_a_case_is_stored_leaves_the_worker_alone(
+    panel: Any, folders: tuple[Path, Path], storing: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, may_go_on = storing
+    panel.many.runButton.click()
+    wait_for(begun.is_set)
+    panel.many.runButton.click()
+    assert not panel.logic.worker._timer.isActive()  # which would kill it, with all that others have it compute
+    may_go_on.set()
+    wait_for(lambda: not panel.many.busy)
+    assert "Stopped" in panel.many.text.text and states(folders[1]) == ["done"]
+
+
+def test_a_worker_that_dies_while_a_case_is_stored_costs_no_case(
+    panel: Any, folders: tuple[Path, Path], storing: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, may_go_on = storing
+    ended: list[str] = []
+    panel.logic.worker.ended.connect(lambda message, *_: ended.append(message))
+    panel.many.runButton.click()
+    wait_for(begun.is_set)
+    panel.logic.worker.kill()
+    wait_for(lambda: ended)
+    may_go_on.set()
+    wait_for(lambda: not panel.many.busy)
+    assert states(folders[1]) == ["done"] * 3 and len(list(folders[1].glob("*.nrrd"))) == 3
+
+
 @pytest.mark.parametrize("pack", ["error", "crash"])
 def test_files_that_fail_are_named(panel: Any, folders: tuple[Path, Path], pack: str) -> None:
     _source, out = folders
@@ -478,5 +524,8 @@ def test_a_frame_in_view_is_previewed_like_any_volume(panel: Any) -> None:
     select(panel, shown)
     panel.ui.previewButton.click()
     wait_for(lambda: "preview" in panel.logic.results)
-    assert views.slice_in_view(shown) in (0, 1)
+    preview = panel.logic.results["preview"]
+    index = np.linalg.inv(grids.affine(shown)) @ grids.affine(preview)[:, 3]
+    assert views.slice_in_view(shown) == 1 and index[2] == pytest.approx(1)
+    assert slicer.util.arrayFromVolume(preview).shape[0] == 1 and "preview of slice 2" in preview.GetName()
     panel.ui.previewButton.click()

@@ -73,6 +73,9 @@ def test_two_settings_make_a_grid(panel: Any, heart: Any) -> None:
     assert nodes.is_synthetic(slicer.util.getFirstNodeByClassByName("vtkMRMLScalarVolumeNode", name))
     (browser,) = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
     assert browser.GetMasterSequenceNode() is sequence
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.GetItemByDataNode(browser.GetProxyNode(sequence))
+    assert hierarchy.GetItemName(hierarchy.GetItemParent(item)) == nodes.FOLDER
     table = slicer.util.getNode("SYNTHETIC sweep, LGE of cine table").GetTable()
     assert [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] == [
         *("scale of bSSFP", "Seed", "difference from the first (%)")
@@ -94,7 +97,9 @@ def test_figures_against_a_reference_are_charted(panel: Any, heart: Any) -> None
     assert titles == ["Strength", "scale of T2", "Seed", "SSIM", "MAE", "difference from the first (%)"]
     assert [table.GetValueByName(row, "SSIM").ToDouble() for row in range(4)] == [0.5] * 4
     (chart, _mae, _change) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
-    assert chart.GetXAxisTitle() == "Strength" and chart.GetYAxisTitle() == "SSIM"
+    assert (
+        chart.GetTitle() == "SYNTHETIC SSIM" and chart.GetXAxisTitle() == "Strength" and chart.GetYAxisTitle() == "SSIM"
+    )
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert names == ["scale of T2 1", "scale of T2 2"]
     assert slicer.util.arrayFromVolume(sequence.GetNthDataNode(0)).shape[0] == 3
