@@ -17,6 +17,7 @@ from MRDiffusionLib.errors import UserError
 from . import charts, comparison, nodes, views
 from .arrangement import Arrangement
 from .background import Background
+from .difference import Difference
 from .form import Form, drop_down, selector
 from .swipe import Swipe
 from .text import _
@@ -220,8 +221,8 @@ class CompareSection:
         result, reference = self._result(), self._reference()
         pair = comparison.pair_of(result, reference)
 
-        def show(values: Any) -> str:
-            views.show_result(reference, comparison.add_difference(result, reference, values))
+        def show(found: Difference) -> str:
+            views.show_result(reference, comparison.add_difference(result, reference, found))
             return ""
 
         return self._compute(functools.partial(pair.difference, self.matched.checked), show, result, reference)

@@ -111,9 +111,9 @@ class Pair:
         """The result's intensities, `matched` multiplied by `brightness`."""
         return (self.brightness() if matched else 1.0) * np.asarray(self.made.array, np.float64)
 
-    def difference(self, matched: bool = False) -> Floats:
+    def difference(self, matched: bool = False) -> difference.Difference:
         """Result less reference, NaN where the reference shows nothing."""
-        return (self.values(matched) - self.true()).astype(np.float32)
+        return difference.measured((self.values(matched) - self.true()).astype(np.float32))
 
     def own_reference(self) -> Voxels | None:
         """The reference's own voxels where the result lies, not resampled; None where its axes are turned."""
@@ -334,11 +334,11 @@ def pair_of(test: Any, reference: Any) -> Pair:
     return Pair(voxels_of(test), voxels_of(reference), to_index)
 
 
-def add_difference(test: Any, reference: Any, values: Floats) -> Any:
+def add_difference(test: Any, reference: Any, found: difference.Difference) -> Any:
     """A new node of `Pair.difference`, blue where the result is darker and red where it is brighter."""
     what = test.GetName().replace(nodes.WORD, "").split("; ")[0].strip()
     name = f"{nodes.WORD} difference, {what} less {reference.GetName()}"
-    node = difference.add_node(name, values, test, reference)
+    node = difference.add_node(name, found, test, reference)
     if test.GetScene().GetNodeByID(DIVERGING) is not None:
         node.GetDisplayNode().SetAndObserveColorNodeID(DIVERGING)
     nodes.add_legend(node)

@@ -1,7 +1,13 @@
-"""Volumes of differences: what a run has changed, its result less its input; `comparison` makes others."""
+"""Volumes of differences: what a run has changed, its result less its input; `comparison` makes others.
+
+The numbers come from another thread than the nodes: in a large volume they take long.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,34 +28,66 @@ def comparable(result: Any) -> bool:
     return provenance.get("request", {}).get("task") in SAME_KIND and given is not None and grids.same(given, result)
 
 
-def add_difference(result: Any) -> Any:
-    """The result less its input as a new node beside it, grey where they agree. `comparable` must hold."""
-    given = nodes.input_of(result)
-    values = slicer.util.arrayFromVolume(result) - slicer.util.arrayFromVolume(given).astype(np.float32)
-    return add_node(result.GetName().replace(nodes.WORD, f"{nodes.WORD} difference,", 1), values, result, given)
+@dataclass(frozen=True)
+class Difference:
+    """One image less another, and how to draw it.
 
-
-def add_node(name: str, values: NDArray[np.float32], result: Any, less: Any) -> Any:
-    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels.
-
-    Args:
-        values: (slices, rows, columns); NaN where there is nothing to compare with, which is not drawn.
+    Attributes:
+        values: (slices, rows, columns) float32; NaN where there is nothing to compare with, which is not drawn.
+        window: within which 99 % of the values lie.
+        limits: least and largest value where some are NaN; else None.
     """
+
+    values: NDArray[np.float32]
+    window: float
+    limits: tuple[float, float] | None
+
+
+def measured(values: NDArray[np.float32]) -> Difference:
+    """A difference of these values."""
+    known = values[np.isfinite(values)]
+    if not known.size:  # of a result with no number in it
+        return Difference(values, 1.0, None)
+    limits = None if known.size == values.size else (float(known.min()), float(known.max()))
+    return Difference(values, 2 * max(float(np.percentile(np.abs(known), 99)), 1e-6), limits)
+
+
+def of_run(result: Any) -> Callable[[], Difference]:
+    """What computes a result less its input, outside of the main thread. `comparable` must hold."""
+    return functools.partial(
+        _less, slicer.util.arrayFromVolume(result), slicer.util.arrayFromVolume(nodes.input_of(result))
+    )
+
+
+def _less(made: NDArray[Any], given: NDArray[Any]) -> Difference:
+    return measured(made.astype(np.float32) - given.astype(np.float32))
+
+
+def add_difference(result: Any, found: Difference) -> Any:
+    """The result less its input as a new node beside it, grey where they agree."""
+    name = result.GetName().replace(nodes.WORD, f"{nodes.WORD} difference,", 1)
+    return add_node(name, found, result, nodes.input_of(result))
+
+
+def add_node(name: str, found: Difference, result: Any, less: Any) -> Any:
+    """A new node beside a result: its difference from the node `less`, zero in the middle of the grey levels."""
     scene = result.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(result)
-    slicer.util.updateVolumeFromArray(node, values)
+    slicer.util.updateVolumeFromArray(node, found.values)
     made = nodes.provenance_of(result) or {}, nodes.measurements_of(result)
     nodes.mark(node, "difference", *made, result.GetAttribute(nodes.RUN))
     node.AddNodeReferenceID(nodes.INPUT_REFERENCE, less.GetID())
     node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.SetDefaultColorMap()
     display.AutoWindowLevelOff()
-    display.SetWindowLevel(2 * max(float(np.nanpercentile(np.abs(values), 99)), 1e-6), 0.0)
-    if np.isnan(values).any():  # it lies in no range
+    display.SetWindowLevel(found.window, 0.0)
+    if found.limits is not None:  # NaN lies in no range
         display.AutoThresholdOff()
-        display.SetThreshold(float(np.nanmin(values)), float(np.nanmax(values)))
+        display.SetThreshold(*found.limits)
         display.ApplyThresholdOn()
+    scene.AddNode(display)
+    node.SetAndObserveDisplayNodeID(display.GetID())
     nodes.file_in_folder(scene, node, result)
     return node

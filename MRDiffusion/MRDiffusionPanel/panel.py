@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,10 @@ from slicer.util import VTKObservationMixin
 from MRDiffusionLib.errors import SettingError
 from MRDiffusionLib.packs import PackInfo, list_packs
 
-from . import nodes, results, views
-from .background import Turns
+from . import difference, nodes, results, views
+from .background import Background, Turns
 from .compare_section import CompareSection
 from .comparison import Comparison
-from .difference import add_difference, comparable
 from .estimates import Estimates
 from .folder_batch import FolderBatch
 from .form import Form, align
@@ -112,7 +113,7 @@ class Panel(VTKObservationMixin):
         self.compare = CompareSection(self.ui.compareBox, self.comparison, lambda: self.results.current)
         self.results.chosen.connect(self.compare.follow)
         self.results.chosen.connect(self._update)  # a result that is gone is no longer announced
-        self._turns = Turns()
+        self._turns, self._background = Turns(), Background()
         self.turn = InTurn(self.logic, self._turns)
         self.sweeps = Sweep(self.turn, self.comparison, self._turns)
         self.several = Several(self.turn, self._turns)
@@ -170,6 +171,7 @@ class Panel(VTKObservationMixin):
         self.comparison.changed.disconnect(self._update)
         self.turn.close()
         self._turns.close()
+        self._background.close()
         self.sweeps.close()
         self.folders.close()
         self.comparison.close()
@@ -288,7 +290,13 @@ class Panel(VTKObservationMixin):
 
     def _on_difference(self, *_arguments: Any) -> None:
         result = self.results.current
-        views.show_result(nodes.input_of(result), add_difference(result))
+        self._background.run(difference.of_run(result), functools.partial(self._show_difference, result))
+        self._update()
+
+    def _show_difference(self, result: Any, found: Future[difference.Difference]) -> None:
+        if difference.comparable(result):  # neither it nor its input is gone meanwhile
+            views.show_result(nodes.input_of(result), difference.add_difference(result, found.result()))
+        self._update()
 
     def _show_results(self, made: dict[str, Any]) -> None:
         result = made.get("result")
@@ -391,7 +399,8 @@ class Panel(VTKObservationMixin):
         stoppable = logic.busy and (logic.state != State.CANCELLING or self._next is not None)
         ui.cancelButton.enabled = stoppable or self.comparison.busy or (self.turn.busy and not logic.busy)
         ui.installButton.visible = bool(self._missing)
-        ui.differenceButton.visible = not logic.busy and comparable(self.results.current)
+        ui.differenceButton.visible = not logic.busy and difference.comparable(self.results.current)
+        ui.differenceButton.enabled = not self._background.busy
         ui.progressBar.visible = running  # a preview is over before a bar could be read
         ui.progressBar.value = int(100 * logic.fraction)
         notes = chosen.cautions() if chosen else []

@@ -97,6 +97,42 @@ def test_a_comparison(degrade: Any) -> None:
     assert answers(lambda: degrade.comparison.start(made, true), lambda: not degrade.comparison.busy)
 
 
+USUAL = (176, 256, 256)
+"""A whole head at 1 mm."""
+
+
+def test_the_difference_from_the_input(degrade: Any) -> None:
+    degrade.parameters.degradationVolume = add_volume("head", USUAL, 1.0)
+    result = run(degrade)
+
+    def reset() -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            if node.GetAttribute(nodes.ROLE) == "difference":
+                nodes.remove(node)
+
+    assert answers(degrade.ui.differenceButton.click, lambda: not degrade._background.busy, reset)
+    assert "difference" in slicer.util.getNode("SYNTHETIC difference*").GetName() and result.GetScene() is not None
+
+
+@pytest.mark.parametrize("name", ["difference", "histogram", "bland_altman", "swipe"])
+def test_looking_at_a_result_beside_a_real_image(degrade: Any, name: str) -> None:
+    slicer.app.make_views()
+    degrade.parameters.degradationVolume = add_volume("head", USUAL, 1.0)
+    result, true = run(degrade), add_volume("true", USUAL, 1.0)
+    degrade.compare.reference.setCurrentNode(true)
+    button = degrade.compare.buttons[name]
+
+    def reset() -> None:
+        if button.checked:
+            button.click()
+        assert button.enabled
+
+    assert answers(button.click, lambda: not degrade.compare._computing, reset)
+    assert "Failed" not in degrade.compare.text.text and result.GetScene() is not None
+    reset()
+    slicer.util.setSliceViewerLayers(background=None, foreground=None)
+
+
 def test_a_sweep_to_its_end(degrade: Any) -> None:
     degrade.parameters.degradationVolume = large()
     degrade.sweep.onlySlice.checked = False

@@ -172,6 +172,7 @@ def test_the_difference_is_the_result_less_its_input(degrade: Any, scene: Any):
     node = run(degrade)
     assert degrade.ui.differenceButton.visible
     degrade.ui.differenceButton.click()
+    wait_for(lambda: not degrade._background.busy)
     (difference,) = [
         each for each in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if "difference" in each.GetName()
     ]
@@ -196,7 +197,19 @@ def test_the_difference_is_that_of_the_chosen_result(degrade: Any, scene: Any):
     degrade.results.choose(first)
     assert degrade.ui.differenceButton.visible
     degrade.ui.differenceButton.click()
+    wait_for(lambda: not degrade._background.busy)
     slicer.util.getNode("SYNTHETIC difference, low quality of brain*")
+
+
+def test_a_difference_whose_result_goes_meanwhile_is_not_shown(degrade: Any, scene: Any):
+    degrade.widget.show()
+    node = run(degrade)
+    degrade.ui.differenceButton.click()
+    assert not degrade.ui.differenceButton.enabled
+    nodes.remove(node)
+    wait_for(lambda: not degrade._background.busy)
+    names = [each.GetName() for each in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+    assert names == ["brain"] and not degrade.ui.differenceButton.visible
 
 
 def test_no_difference_without_the_input(degrade: Any, scene: Any):
