@@ -1,11 +1,13 @@
 """Plots of a result against a real image, as nodes of the scene: table, series and chart.
 
-What is drawn is computed from numbers alone, outside of the main thread; `add` makes the nodes of it.
+What is drawn is computed from numbers alone, outside of the main thread. There no text may be looked up, so that it
+gives what makes the `Drawing`; `add` makes the nodes of that.
 `matched`: the result is first made as bright as the reference (`comparison.Pair.brightness`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,37 +58,51 @@ class Drawing:
     points: Line | None = None
 
 
-def bland_altman(pair: Pair, matched: bool = False) -> Drawing:
+class Air(InputError):
+    """Two volumes show nothing where both are. Its text is looked up where it is told."""
+
+    def __str__(self) -> str:
+        text = _("the two volumes show nothing but air where both are; choose another reference")
+        return str(text)
+
+
+def bland_altman(pair: Pair, matched: bool = False) -> Callable[[], Drawing]:
     """Difference over mean of voxels drawn at random, with the bias and the limits of agreement of all of them."""
     made, true = _shown(pair, matched)
     middle, difference = (made + true) / 2, made - true
     bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
     chosen = np.random.default_rng(0).permutation(len(made))[:DRAWN]
     ends = np.array([middle.min(), middle.max()])
-    title = _("Bland-Altman: bias {bias:.3g}, limits {low:.3g} to {high:.3g}").format(
-        bias=bias, low=bias - spread, high=bias + spread
-    )
-    levels = {_("bias"): bias, _("upper limit"): bias + spread, _("lower limit"): bias - spread}
-    lines = [(name, ends, np.full(2, value)) for name, value in levels.items()]
-    points = (_("voxels"), middle[chosen], difference[chosen])
-    return Drawing(title, (_("mean of both"), _("result less reference")), lines, points)
+    middle, difference = middle[chosen], difference[chosen]
+
+    def drawing() -> Drawing:
+        title = _("Bland-Altman: bias {bias:.3g}, limits {low:.3g} to {high:.3g}")
+        title = title.format(bias=bias, low=bias - spread, high=bias + spread)
+        levels = {_("bias"): bias, _("upper limit"): bias + spread, _("lower limit"): bias - spread}
+        lines = [(name, ends, np.full(2, value)) for name, value in levels.items()]
+        points = (_("voxels"), middle, difference)
+        return Drawing(title, (_("mean of both"), _("result less reference")), lines, points)
+
+    return drawing
 
 
-def histogram(pair: Pair, matched: bool = False) -> Drawing:
+def histogram(pair: Pair, matched: bool = False) -> Callable[[], Drawing]:
     """How often each intensity occurs, in the result and in the reference."""
     made, true = _shown(pair, matched)
     edges = np.linspace(min(made.min(), true.min()), max(made.max(), true.max()), BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    lines = [
-        (name, centres, np.histogram(values, edges)[0].astype(float))
-        for name, values in ((_("result"), made), (_("reference"), true))
-    ]
-    return Drawing(_("Histogram"), (_("intensity"), _("voxels")), lines)
+    of_made, of_true = (np.histogram(values, edges)[0].astype(float) for values in (made, true))
+
+    def drawing() -> Drawing:
+        lines = [(_("result"), centres, of_made), (_("reference"), centres, of_true)]
+        return Drawing(_("Histogram"), (_("intensity"), _("voxels")), lines)
+
+    return drawing
 
 
 def spectrum(
     made: Voxels, band: tuple[float, float] | None = None, pair: Pair | None = None, matched: bool = False
-) -> Drawing:
+) -> Callable[[], Drawing]:
     """Power over spatial frequency, of a super-resolution what was measured and what was invented.
 
     Args:
@@ -96,25 +112,32 @@ def spectrum(
             it loses its finest detail when it is resampled.
     """
     values = np.asarray(made.array, np.float64) if pair is None else pair.values(matched)
-    lines = []
+    curves = {}
     if band is None:
-        lines.append(_power(_("result"), values, made.spacing))
+        curves["result"] = _power(values, made.spacing)
     else:
         measured = _within(values, made.spacing, band)
-        lines.append(_power(_("measured"), measured, made.spacing))
-        lines.append(_power(_("invented"), values - measured, made.spacing))
+        curves["measured"] = _power(measured, made.spacing)
+        curves["invented"] = _power(values - measured, made.spacing)
     if pair is not None:
         own = pair.own_reference()
         if own is None:
-            lines.append(_power(_("reference, resampled"), np.nan_to_num(pair.true()), made.spacing))
+            curves["resampled"] = _power(np.nan_to_num(pair.true()), made.spacing)
         else:
-            lines.append(_power(_("reference"), own.array, own.spacing))
-    if band is not None:
-        heights = np.concatenate([line[2] for line in lines])
-        ends = np.array([heights.min(), heights.max()])
-        lines.append((_("end of the measured band"), np.full(2, min(band)), ends))
-    title = _("Power spectrum") if band is None else _("Measured and invented")
-    return Drawing(title, (_("cycles per mm"), _("power density (dB)")), lines)
+            curves["reference"] = _power(own.array, own.spacing)
+
+    def drawing() -> Drawing:
+        names = {"result": _("result"), "measured": _("measured"), "invented": _("invented")}
+        names |= {"resampled": _("reference, resampled"), "reference": _("reference")}
+        lines = [(names[kind], *curve) for kind, curve in curves.items()]
+        if band is not None:
+            heights = np.concatenate([height for _frequency, height in curves.values()])
+            ends = np.array([heights.min(), heights.max()])
+            lines.append((_("end of the measured band"), np.full(2, min(band)), ends))
+        title = _("Power spectrum") if band is None else _("Measured and invented")
+        return Drawing(title, (_("cycles per mm"), _("power density (dB)")), lines)
+
+    return drawing
 
 
 def measured_band(test: Any) -> tuple[float, float] | None:
@@ -144,14 +167,14 @@ def add(test: Any, kind: str, drawing: Drawing) -> Any:
     return chart
 
 
-def _power(name: str, stack: NDArray[Any], spacing: tuple[float, float, float]) -> Line:
-    """Density of power, mean over the slices, so that pixels of other sizes give the same; without its mean."""
+def _power(stack: NDArray[Any], spacing: tuple[float, float, float]) -> tuple[Floats, Floats]:
+    """Frequency, and density of power, mean over the slices, so that pixels of other sizes give the same; no mean."""
     from MRDiffusionLib.evaluation.metrics import radial_power_spectrum
 
     found = radial_power_spectrum(stack, (spacing[1], spacing[0]))
     density = found.power * spacing[0] * spacing[1]
     seen = (found.frequency > 0) & (density > 1e-12 * density.max())
-    return name, found.frequency[seen], 10 * np.log10(density[seen])
+    return found.frequency[seen], 10 * np.log10(density[seen])
 
 
 def _within(stack: Floats, spacing: tuple[float, float, float], band: tuple[float, float]) -> Floats:
@@ -169,7 +192,7 @@ def _shown(pair: Pair, matched: bool) -> tuple[Floats, Floats]:
     level = 0.05 * np.percentile(true[seen], 99)
     shown = seen & ((true > level) | (made > level))
     if np.count_nonzero(shown) < 2:
-        raise InputError(_("the two volumes show nothing but air where both are"), _("Choose another reference"))
+        raise Air("")
     return made[shown], true[shown]
 
 

@@ -294,7 +294,7 @@ class CompareSection:
 
     def _on_plot(self, name: str) -> str:
         result, reference, matched = self._result(), self._reference(), self.matched.checked
-        work: Callable[[], charts.Drawing]
+        work: Callable[[], Callable[[], charts.Drawing]]
         if name == "spectrum":
             usable = reference is not None and not comparison.pair_problem(result, reference)
             pair = comparison.pair_of(result, reference) if usable else None
@@ -303,8 +303,8 @@ class CompareSection:
         else:
             work = functools.partial(getattr(charts, name), comparison.pair_of(result, reference), matched)
 
-        def show(drawing: charts.Drawing) -> str:
-            chart = charts.add(result, name, drawing)
+        def show(drawing: Callable[[], charts.Drawing]) -> str:
+            chart = charts.add(result, name, drawing())
             charts.show(chart)
             return str(chart.GetTitle())
 

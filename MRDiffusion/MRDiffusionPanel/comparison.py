@@ -45,6 +45,15 @@ FAR = 3.0
 PARALLEL = 1e-3
 """How far, in voxels for each voxel, axes of two grids may be apart to count as parallel."""
 
+
+class Apart(InputError):
+    """A reference shows nothing of a result. Its text is looked up where it is told: other threads must not."""
+
+    def __str__(self) -> str:
+        text = _("the reference and the result show different places; choose another reference")
+        return str(text)
+
+
 Row = tuple[str, str, str]
 Floats = NDArray[np.float32]
 
@@ -79,7 +88,7 @@ class Pair:
         """The reference's intensities where the result's voxels lie, linear in between; NaN where it shows nothing.
 
         Raises:
-            InputError: it shows nothing of the result.
+            Apart: it shows nothing of the result.
         """
         values = np.asarray(self.reference.array, np.float32)
         if self.to_index is None:
@@ -97,7 +106,7 @@ class Pair:
             sampled[outside] = np.nan
             found[number] = sampled.reshape(rows, columns)
         if not np.isfinite(found).any():
-            raise InputError(_("the reference and the result show different places"), _("Choose another reference"))
+            raise Apart("")
         return found
 
     def brightness(self) -> float:

@@ -205,6 +205,11 @@ def find_inputs(node: Any) -> Callable[[], list[Any]]:
     offered = [[each] for each in own] if known else [_named(node.GetScene(), name) for name in request.inputs.values()]
     looked_at = [[(each, each.GetName(), slicer.util.arrayFromVolume(each)) for each in some] for some in offered]
 
+    # Looked up here, as another thread must not call Qt.
+    changed = _("{name} has been changed since this result was made of it")
+    hint = _("Load it again, or press Apply for a new result")
+    gone = _("an input of this result is no longer in the scene; it had {names}")
+
     def find() -> list[Any]:
         found = []
         for sha, volumes in zip(wanted, looked_at):
@@ -213,11 +218,9 @@ def find_inputs(node: Any) -> Callable[[], list[Any]]:
                     found.append(volume)
                     break
                 if known:
-                    text = _("{name} has been changed since this result was made of it").format(name=name)
-                    raise UserError(text, _("Load it again, or press Apply for a new result"))
+                    raise UserError(changed.format(name=name), hint)
         if len(found) != len(looked_at):
-            names = ", ".join(request.inputs.values())
-            raise UserError(_("an input of this result is no longer in the scene; it had {names}").format(names=names))
+            raise UserError(gone.format(names=", ".join(request.inputs.values())))
         return found
 
     return find

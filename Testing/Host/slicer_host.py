@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -200,6 +201,13 @@ class Module:
         return self._logic
 
 
+def _translate(_context: str, text: str) -> str:
+    """Slicer asks Qt for it, which a thread of Python must not do."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(f"looked up outside of the main thread: {text}")
+    return text
+
+
 def start(temporary_folder: Path) -> Application:
     """Make `slicer` what it is inside the application. Once in a process."""
     if qt.QApplication.instance() is not None:
@@ -212,8 +220,8 @@ def start(temporary_folder: Path) -> Application:
     slicer.selfTests = {}
     slicer.qMRMLNodeComboBox = mrml_widgets.qMRMLNodeComboBox
     i18n = types.ModuleType("slicer.i18n")
-    i18n.tr = lambda text: text
-    i18n.translate = lambda _context, text: text
+    i18n.translate = _translate
+    i18n.tr = lambda text: _translate("", text)
     import parameter_nodes
     import scripted_module
 

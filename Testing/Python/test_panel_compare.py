@@ -132,7 +132,7 @@ def test_brightness_is_matched_where_it_is_wanted(panel: Any, result: Any, refer
     panel.compare.matched.checked = True
     assert float(dict(row[:2] for row in compare(panel, reference))["MAE"]) < 1e-4
     assert np.abs(pair.difference(True).values).max() < 1e-3
-    assert np.abs(charts.bland_altman(pair, True).lines[0][2]).max() < 1e-3
+    assert np.abs(charts.bland_altman(pair, True)().lines[0][2]).max() < 1e-3
     slicer.util.updateVolumeFromArray(reference, -slicer.util.arrayFromVolume(result))
     pair = comparison.Pair(comparison.voxels_of(result), comparison.voxels_of(reference), None)
     assert pair.brightness() == 1.0
@@ -263,7 +263,7 @@ def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None
     panel.compare.reference.setCurrentNode(reference)
     made, true = (slicer.util.arrayFromVolume(node).astype(float) for node in (result, reference))
     pair = comparison.pair_of(result, reference)
-    chart = charts.add(result, "bland_altman", charts.bland_altman(pair))
+    chart = charts.add(result, "bland_altman", charts.bland_altman(pair)())
     shown = (true > 0.05 * np.percentile(true, 99)) | (made > 0.05 * np.percentile(true, 99))
     difference = (made - true)[shown]
     bias = chart.GetNthPlotSeriesNode(0)
@@ -276,7 +276,7 @@ def test_plots_hold_the_numbers(panel: Any, result: Any, reference: Any) -> None
         chart.GetTitle().startswith("SYNTHETIC Bland-Altman")
         and chart.GetName() == "Bland-Altman, SYNTHETIC SR of brain"
     )
-    assert charts.histogram(pair).lines[0][2].sum() == shown.sum()
+    assert charts.histogram(pair)().lines[0][2].sum() == shown.sum()
     charts.remove(chart)
     assert chart.GetScene() is None and slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode") == []
 
@@ -338,7 +338,7 @@ def test_the_spectrum_parts_a_wave_below_from_one_above_the_band() -> None:
     x = np.arange(64) * 0.5
     low, high = np.sin(2 * np.pi * 0.25 * x), 0.1 * np.sin(2 * np.pi * 0.75 * x)
     image = np.tile(low + high, (2, 64, 1))
-    drawing = charts.spectrum(comparison.Voxels(image, (0.5, 0.5, 3.0)), (0.5, 0.5))
+    drawing = charts.spectrum(comparison.Voxels(image, (0.5, 0.5, 3.0)), (0.5, 0.5))()
     (_m, at, power), (_i, above, invented), (_e, edge, _heights) = drawing.lines
     assert at[np.argmax(power)] == pytest.approx(0.25) and above[np.argmax(invented)] == pytest.approx(0.75)
     assert power.max() - invented.max() == pytest.approx(20.0 + 10 * np.log10(3), abs=0.6)  # rings three times as long
@@ -356,19 +356,19 @@ def test_the_reference_keeps_its_finest_detail_in_the_spectrum(scene: Any) -> No
     pair = comparison.pair_of(test, reference)
     own = pair.own_reference()
     assert own is not None and own.array.shape in ((2, 32, 32), (2, 33, 33))
-    lines = {name: power for name, _frequency, power in charts.spectrum(pair.made, None, pair).lines}
+    lines = {name: power for name, _frequency, power in charts.spectrum(pair.made, None, pair)().lines}
     noise = slicer.util.arrayFromVolume(reference).std()
     assert lines["reference"][-4:].mean() == pytest.approx(20 * np.log10(noise), abs=1.0)
     # The same image with pixels of another size has the same density of power.
     coarse = slicer.util.arrayFromVolume(test)
-    first = charts.spectrum(comparison.Voxels(coarse, (1.0, 1.0, 5.0))).lines[0]
-    second = charts.spectrum(comparison.Voxels(_zoomed(coarse), (0.5, 0.5, 5.0))).lines[0]
+    first = charts.spectrum(comparison.Voxels(coarse, (1.0, 1.0, 5.0)))().lines[0]
+    second = charts.spectrum(comparison.Voxels(_zoomed(coarse), (0.5, 0.5, 5.0)))().lines[0]
     np.testing.assert_allclose(second[2][:10], first[2][:10], atol=0.01)
     # Turned against the result it has to be resampled, and the line says so.
     turned = np.eye(4)
     turned[:3, :3] = Rotation.from_euler("z", 20, degrees=True).as_matrix()
     set_affine(reference, turned)
-    assert [line[0] for line in charts.spectrum(pair.made, None, comparison.pair_of(test, reference)).lines][1] == (
+    assert [line[0] for line in charts.spectrum(pair.made, None, comparison.pair_of(test, reference))().lines][1] == (
         "reference, resampled"
     )
 

@@ -523,9 +523,10 @@ def test_a_frame_in_view_is_previewed_like_any_volume(panel: Any) -> None:
     shown = add_cine("cine")
     select(panel, shown)
     panel.ui.previewButton.click()
-    wait_for(lambda: "preview" in panel.logic.results)
+    wait_for(lambda: "preview" in panel.logic.results and not panel.preview._timer.active)
+    wait_for(lambda: not panel.logic.busy)
     preview = panel.logic.results["preview"]
-    index = np.linalg.inv(grids.affine(shown)) @ grids.affine(preview)[:, 3]
-    assert views.slice_in_view(shown) == 1 and index[2] == pytest.approx(1)
-    assert slicer.util.arrayFromVolume(preview).shape[0] == 1 and "preview of slice 2" in preview.GetName()
+    index, number = np.linalg.inv(grids.affine(shown)) @ grids.affine(preview)[:, 3], views.slice_in_view(shown)
+    assert index[2] == pytest.approx(number) and f"preview of slice {number + 1}" in preview.GetName()
+    assert slicer.util.arrayFromVolume(preview).shape[0] == 1
     panel.ui.previewButton.click()
