@@ -18,6 +18,8 @@ from .parameters import Parameters
 
 PAUSE_MS = 250
 """How long choices must rest: a slider that is dragged, or a view that is scrolled, is not followed step by step."""
+RELEASE_MS = 15
+"""How often it is asked whether the mouse has let go of a slider, for which nothing has to rest."""
 
 
 class LivePreview(VTKObservationMixin):
@@ -50,15 +52,20 @@ class LivePreview(VTKObservationMixin):
         self._timer.setSingleShot(True)
         self._timer.setInterval(PAUSE_MS)
         self._timer.timeout.connect(self._look)
+        self._release = qt.QTimer()
+        self._release.setInterval(RELEASE_MS)
+        self._release.timeout.connect(self._on_held)
         button.toggled.connect(self._on_toggled)
         logic.finished.connect(self._show)
         logic.formed.connect(self._show_forming)
         logic.changed.connect(self._on_logic)
 
     def refresh(self) -> None:
-        """Something may have changed: look after a pause whether it has."""
+        """Something may have changed: look after a pause, or when the mouse lets go, whether it has."""
         if self._button.checked:
             self._timer.start()
+            if mouse_held():
+                self._release.start()
 
     def stop(self) -> None:
         """Release the button; a preview under way is cancelled, and the last one leaves view and scene."""
@@ -77,6 +84,7 @@ class LivePreview(VTKObservationMixin):
             self._look()
             return
         self._timer.stop()
+        self._release.stop()
         self.removeObservers()
         self._asked = None
         if self._logic.previewing:
@@ -88,6 +96,13 @@ class LivePreview(VTKObservationMixin):
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_view):
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_view)
+
+    def _on_held(self) -> None:
+        if not mouse_held():
+            self._release.stop()
+            if self._timer.active:
+                self._timer.stop()
+                self._look()
 
     def _look(self) -> None:
         chosen = self._ready()
@@ -187,3 +202,8 @@ class LivePreview(VTKObservationMixin):
         composite = shown and shown[0].mrmlSliceCompositeNode()
         if before is not None and composite.GetBackgroundVolumeID() in (back, None):
             before.show(composite)
+
+
+def mouse_held() -> bool:
+    """Whether a mouse button is down: a slider is dragged, say."""
+    return qt.QApplication.mouseButtons() != qt.Qt.NoButton

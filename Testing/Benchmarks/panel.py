@@ -89,11 +89,20 @@ def _previews(panel: Any, task: str, at_once: bool, begun: float) -> Measured:
     measured |= {"first": first, "finished": finished}
     if not at_once and task in SLIDERS:
         slider = panel.widgets[SLIDERS[task]]
-        moved = [_picture(panel, lambda value=value: setattr(slider, "value", value)) for value in VALUES]
+        moved = [_dragged(panel, slider, value) for value in VALUES]
         measured |= {"again_first": min(first for first, _ in moved)}
         measured |= {"again_finished": min(finished for _, finished in moved)}
     panel.ui.previewButton.click()
     return measured
+
+
+def _dragged(panel: Any, slider: Any, value: float) -> tuple[float, float]:
+    """`_picture` after a mouse, which is pretended here, has let go of a slider that it has moved."""
+    from MRDiffusionPanel import live_preview
+
+    real, live_preview.mouse_held = live_preview.mouse_held, lambda: True
+    slider.value = value
+    return _picture(panel, lambda: setattr(live_preview, "mouse_held", real))
 
 
 def _picture(panel: Any, act: Callable[[], Any]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from MRDiffusionPanel import grids, nodes, views
+from MRDiffusionPanel import grids, live_preview, nodes, views
 from MRDiffusionPanel.logic import State
 from panel_support import add_volume, run, select, select_roles, wait_for
 from test_panel_run import oblique, set_affine
@@ -281,6 +281,25 @@ def test_nothing_is_computed_twice(panel: Any, red: Any) -> None:
     red.mrmlSliceNode().SetFieldOfView(5.0, 5.0, 1.0)  # a zoom
     wait_for(lambda: not panel.preview._timer.active)
     assert resting(panel) is node
+
+
+def test_a_slider_that_the_mouse_lets_go_is_followed_at_once(panel: Any, red: Any, monkeypatch) -> None:
+    show(panel, red, 1)
+    first = preview(panel).GetName()
+    assert not live_preview.mouse_held()
+    monkeypatch.setattr(live_preview, "mouse_held", lambda: True)
+    panel.preview._timer.setInterval(10**6)  # so nothing comes of a pause
+    for value in (0.25, 0.5, 0.75):
+        panel.widgets["weight"].value = value
+        slicer.app.processEvents()
+    time.sleep(0.05)
+    slicer.app.processEvents()
+    assert not panel.logic.busy and previews()[0].GetName() == first
+    monkeypatch.setattr(live_preview, "mouse_held", lambda: False)
+    wait_for(lambda: panel.logic.busy)
+    panel.preview._timer.setInterval(20)
+    assert "lambda 0.75" in resting(panel).GetName()
+    assert not panel.preview._release.active
 
 
 def test_released_button_takes_the_preview_away(panel: Any, red: Any) -> None:
