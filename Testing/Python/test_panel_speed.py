@@ -33,13 +33,13 @@ widget.python.cleanup()
 """
 
 
-def test_the_panel_opens_in_a_third_of_the_time_of_its_host_without_torch(tmp_path: Path) -> None:
+def test_the_panel_opens_in_less_than_a_third_of_the_time_of_its_host_without_torch(tmp_path: Path) -> None:
     """In a new Slicer, whose Python has imported nothing of the panel; time of the processor, the best of three.
 
-    The host needs 1.6 s on a machine on which the panel opens in 0.3 s.
+    The host needs 1.6 s on a machine on which the panel opens in 0.3 s; 0.5 s are allowed.
     """
     printed = [python(OPENING, TMPDIR=str(tmp_path)).split("\n") for _ in range(3)]
-    assert min(float(share) for share, *_ in printed) < 1 / 3
+    assert min(float(share) for share, *_ in printed) < 0.5 / 1.6
     assert [loaded.strip() for _, loaded, *_ in printed] == ["", "", ""]
 
 

@@ -179,7 +179,6 @@ def test_result_has_the_inputs_brightness(marked: Any, panel: Any) -> None:
     low = add_volume(size=(3, 16, 16), spacing=1.0)
     select(panel, low)
     views.show_input(low)
-    slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     before = red().pixels()[100:220, 100:220].mean()
     run(panel)
     assert abs(red().pixels()[100:220, 100:220].mean() - before) < 1
