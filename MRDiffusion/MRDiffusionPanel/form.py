@@ -162,6 +162,8 @@ def selector(nothing: str) -> Any:
         nothing: what it shows for none.
     """
     widget = slicer.qMRMLNodeComboBox()
+    # Or it would be as wide as the longest name in the scene, and with it the panel.
+    widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
     widget.nodeTypes = ["vtkMRMLScalarVolumeNode"]
     widget.showChildNodeTypes = False
     widget.noneEnabled = True

@@ -17,9 +17,8 @@ class qMRMLNodeComboBox(qt.QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._list = qt.QComboBox()
-        # As CTK's list: a long name is cut short and does not make the panel wide.
-        self._list.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        self._list.setMinimumContentsLength(12)
+        # As in Slicer: as wide as the longest name, unless it is told otherwise.
+        self._list.setSizeAdjustPolicy(qt.QComboBox.AdjustToContents)
         layout = qt.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._list)
@@ -37,6 +36,10 @@ class qMRMLNodeComboBox(qt.QWidget):
     removeEnabled = _option("removeEnabled")
     renameEnabled = _option("renameEnabled")
     showChildNodeTypes = _option("showChildNodeTypes")
+
+    sizeAdjustPolicy = property(
+        lambda self: self._list.sizeAdjustPolicy(), lambda self, policy: self._list.setSizeAdjustPolicy(policy)
+    )
 
     def _set_types(self, types):
         self._types = list(types)
