@@ -28,7 +28,7 @@ DRAWN = 4000
 """Voxels in a Bland-Altman plot."""
 KIND, RESULT = "MRDiffusion.Chart", "MRDiffusion.Result"
 """Attribute of a chart: what it shows; and its reference to the result that it was made for."""
-LEGEND_ROOM = 0.1
+LEGEND_ROOM = 0.14
 """Height that is left above what is drawn for each line of the legend, in heights of it."""
 TABLE = "MRDiffusion.Table"
 """Reference of a chart to the tables of its series, which go with it."""

@@ -16,6 +16,7 @@ class ctkCollapsibleButton(qt.QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._text, self._collapsed, self._folded = "", False, []
+        self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)  # not narrower than it would like to be
         self.setContentsMargins(0, TITLE_HEIGHT, 0, 0)
 
     def _set_text(self, text):

@@ -229,8 +229,15 @@ def test_long_names_do_not_make_the_panel_wide(panel: Any) -> None:
     panel.widget.show()
     panel.ui.samplingSection.collapsed = False
     assert panel.widget.minimumSizeHint.width() < 450
+    panel.ui.sweepSection.collapsed = False
+    panel.sweep._told = "some words " * 40
+    panel.sweep.refresh()
+    panel.widget.show()
+    slicer.app.processEvents()
+    assert panel.ui.settingsBox.layout().minimumSize().width() < 450
     # In Slicer itself a list is as wide as its longest name by default.
-    assert panel.widgets["inputVolume"].minimumSizeHint.width() < 300
+    shortened = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+    assert panel.widgets["inputVolume"].sizeAdjustPolicy == shortened
 
 
 @pytest.mark.parametrize("task", ["superresolution", "synthesis", "degradation", "enhancement"])

@@ -38,6 +38,7 @@ class InstallationSection:
         self._asked = False
         self._install_button = install_button
         self.widget = ctk.ctkCollapsibleButton()
+        self.widget.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
         self.widget.text = _("Installation")
         qt.QVBoxLayout(self.widget)
         self._build(Form(self.widget))
