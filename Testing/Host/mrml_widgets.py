@@ -38,7 +38,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     showChildNodeTypes = _option("showChildNodeTypes")
 
     sizeAdjustPolicy = property(
-        lambda self: self._list.sizeAdjustPolicy(), lambda self, policy: self._list.setSizeAdjustPolicy(policy)
+        lambda self: self._list.sizeAdjustPolicy, lambda self, policy: self._list.setSizeAdjustPolicy(policy)
     )
 
     def _set_types(self, types):
