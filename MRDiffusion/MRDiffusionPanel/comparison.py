@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import shutil
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from .background import Background
 from .parameters import image_problem
 from .signals import Signal
 from .text import _
+from .volume_files import Outgoing, not_written, taken
 
 FIGURES = "MRDiffusion.Comparison"
 """Attribute of a result: what it was last compared with, and the figures."""
@@ -155,7 +154,7 @@ class Comparison:
     def __init__(self, worker: Any) -> None:
         self.message, self.figures, self.changed = "", dict[str, Any](), Signal()
         self._worker, self._background = worker, Background()
-        self._count, self._pending = 0, ""
+        self._count, self._pending, self._with_worker = 0, "", False
         self._test: Any = None
         self._reference = self._within = ""
         self._folder: PrivateFolder | None = None
@@ -183,20 +182,39 @@ class Comparison:
         self._folder = self._folder or PrivateFolder()
         self._count += 1
         pending = f"compare-{self._count}"
-        message: dict[str, Any] = {"type": "evaluate", "id": pending}
-        message.update(_export(self._folder.path / pending, test, reference, segment))
+        folder, volumes = self._folder.path / pending, _volumes(test, reference, segment)
+        files = {role: folder / f"{role}.nrrd" for role in volumes}
+        message = {"type": "evaluate", "id": pending, **{role: str(path) for role, path in files.items()}}
+
+        def prepare() -> float:
+            folder.mkdir()
+            for role, path in files.items():
+                volumes[role].write(path)
+            return pair.brightness() if matched else 1.0
+
+        def send(factor: Future[float]) -> None:
+            if self._pending != pending:  # it has ended meanwhile
+                return
+            try:
+                whole = {**message, "factor": factor.result()}
+            except (UserError, OSError) as error:
+                problem = not_written(volumes.values(), folder.parent, error) if isinstance(error, OSError) else error
+                self._end(_("Failed: {message}").format(message=problem), {})
+                return
+            self._with_worker = True
+            self._worker.send(whole)
+
+        self._with_worker = False
         self._pending, self._test, self._reference = pending, test, reference.GetName()
         self._within = _segment_name(*segment) if segment is not None else ""
         self._become(_("Comparing {test} with {reference}").format(test=test.GetName(), reference=self._reference), {})
-        if matched:
-            self._background.run(pair.brightness, functools.partial(self._send, message))
-        else:
-            self._worker.send({**message, "factor": 1.0})
+        self._background.run(prepare, send)
 
     def cancel(self) -> None:
         """Wait for the figures no more."""
         if self._pending:
-            self._worker.send({"type": "cancel", "id": self._pending})  # by force it would take other runs along
+            if self._with_worker:
+                self._worker.send({"type": "cancel", "id": self._pending})  # by force it would take other runs along
             self._end(_("Cancelled"), {})
 
     def close(self) -> None:
@@ -206,14 +224,6 @@ class Comparison:
         self._background.close()
         if self._folder is not None:
             self._folder.close()
-
-    def _send(self, message: dict[str, Any], factor: Future[float]) -> None:
-        if self._pending != message["id"]:  # it has ended meanwhile
-            return
-        try:
-            self._worker.send({**message, "factor": factor.result()})
-        except UserError as error:
-            self._end(_("Failed: {message}").format(message=error), {})
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if not self._pending or message.get("id") != self._pending:
@@ -227,7 +237,7 @@ class Comparison:
             self._end(_("Failed: {message}").format(message=f"{message['message']}. {message['hint']}".strip(". ")), {})
 
     def _on_ended(self, message: str, hint: str, _details: str) -> None:
-        if self._pending:
+        if self._pending and self._with_worker:
             self._end(_("Failed: {message}").format(message=f"{message}. {hint}"), {})
 
     def _end(self, message: str, figures: dict[str, Any]) -> None:
@@ -358,20 +368,12 @@ def _segment_name(segmentation: Any, segment: str) -> str:
     return str(segmentation.GetSegmentation().GetSegment(segment).GetName())
 
 
-def _export(folder: Path, test: Any, reference: Any, segment: tuple[Any, str] | None) -> dict[str, str]:
-    """Role to file of what is compared, in the test volume's frame. Raises UserError, and leaves nothing then."""
-    try:
-        folder.mkdir()
-        files = {role: str(folder / f"{role}.nrrd") for role in ("test", "reference")}
-        for role, volume in (("test", test), ("reference", reference)):
-            nodes.export_volume(volume, Path(files[role]), test)
-        if segment is not None:
-            files["mask"] = str(folder / "mask.nrrd")
-            nodes.export_volume(_mask(test, *segment), Path(files["mask"]))
-    except (UserError, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise error if isinstance(error, UserError) else UserError(str(error)) from error
-    return files
+def _volumes(test: Any, reference: Any, segment: tuple[Any, str] | None) -> dict[str, Outgoing]:
+    """Role to what is compared, in the test volume's frame. Raises InputError."""
+    found = {"test": taken(test), "reference": taken(reference, test)}
+    if segment is not None:
+        found["mask"] = taken(_mask(test, *segment))
+    return found
 
 
 def _mask(test: Any, segmentation: Any, segment: str) -> Any:

@@ -1,6 +1,6 @@
 """Volumes of differences: what a run has changed, its result less its input; `comparison` makes others.
 
-The numbers come from another thread than the nodes: in a large volume they take long.
+The voxels come from another thread than the nodes: in a large volume they take long, to copy as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import slicer.util
 from numpy.typing import NDArray
 
 from . import grids, nodes
+from .volume_files import image_of
 
 SAME_KIND = ("degradation", "enhancement")
 """Tasks whose result is its input with other intensities."""
@@ -33,23 +34,23 @@ class Difference:
     """One image less another, and how to draw it.
 
     Attributes:
-        values: (slices, rows, columns) float32; NaN where there is nothing to compare with, which is not drawn.
+        image: vtkImageData, float32; NaN where there is nothing to compare with, which is not drawn.
         window: within which 99 % of the values lie.
         limits: least and largest value where some are NaN; else None.
     """
 
-    values: NDArray[np.float32]
+    image: Any
     window: float
     limits: tuple[float, float] | None
 
 
 def measured(values: NDArray[np.float32]) -> Difference:
-    """A difference of these values."""
-    known = values[np.isfinite(values)]
+    """A difference of these values, (slices, rows, columns)."""
+    image, known = image_of(values), values[np.isfinite(values)]
     if not known.size:  # of a result with no number in it
-        return Difference(values, 1.0, None)
+        return Difference(image, 1.0, None)
     limits = None if known.size == values.size else (float(known.min()), float(known.max()))
-    return Difference(values, 2 * max(float(np.percentile(np.abs(known), 99)), 1e-6), limits)
+    return Difference(image, 2 * max(float(np.percentile(np.abs(known), 99)), 1e-6), limits)
 
 
 def of_run(result: Any) -> Callable[[], Difference]:
@@ -74,20 +75,15 @@ def add_node(name: str, found: Difference, result: Any, less: Any) -> Any:
     scene = result.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(result)
-    slicer.util.updateVolumeFromArray(node, found.values)
+    node.SetAndObserveImageData(found.image)
     made = nodes.provenance_of(result) or {}, nodes.measurements_of(result)
     nodes.mark(node, "difference", *made, result.GetAttribute(nodes.RUN))
     node.AddNodeReferenceID(nodes.INPUT_REFERENCE, less.GetID())
     node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
-    display = slicer.vtkMRMLScalarVolumeDisplayNode()
-    display.SetDefaultColorMap()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevel(found.window, 0.0)
+    display = nodes.give_shades(node, found.window, 0.0)
     if found.limits is not None:  # NaN lies in no range
         display.AutoThresholdOff()
         display.SetThreshold(*found.limits)
         display.ApplyThresholdOn()
-    scene.AddNode(display)
-    node.SetAndObserveDisplayNodeID(display.GetID())
     nodes.file_in_folder(scene, node, result)
     return node

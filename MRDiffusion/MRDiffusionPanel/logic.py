@@ -1,6 +1,7 @@
 """One run after another: the volume goes out as a file, the worker answers, the result comes in as a node.
 
-No widget and no Qt: the worker is handed in, so a test or a script brings its own.
+No widget and no Qt: the worker is handed in, so a test or a script brings its own, and so is another thread for the
+files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 import shutil
 import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +26,7 @@ from . import nodes
 from .parameters import Parameters
 from .signals import Signal
 from .text import _
+from .volume_files import Incoming, Outgoing, not_written, taken
 
 
 class State(enum.Enum):
@@ -70,13 +74,45 @@ class _Job:
     names: dict[str, str]
     scene: Any
     only_slice: int | None
+    with_worker: bool = False
+    """Whether the worker has it; before, the inputs are written, and afterwards, the results are read."""
     started: float = field(default_factory=time.monotonic)
     observers: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
+class Aside(Protocol):
+    """What the logic needs to write and read files (`background.Background`)."""
+
+    def run(self, work: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
+        """Do some work, perhaps in another thread; `then` gets the ended future in this one."""
+
+    def close(self) -> None:
+        """Forget what is under way."""
+
+
+class AtOnce:
+    """Work that is waited for."""
+
+    def run(self, work: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
+        """Do some work here and now."""
+        done = Future[Any]()
+        try:
+            done.set_result(work())
+        except Exception as error:
+            done.set_exception(error)
+        then(done)
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
 class Logic:
     """Runs the tasks.
+
+    Args:
+        worker: computes.
+        aside: writes and reads files; by default they are waited for.
 
     Attributes:
         worker: computes.
@@ -89,11 +125,11 @@ class Logic:
         measured: emits what was run, and what the worker has measured.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, aside: Aside | None = None) -> None:
         self.state, self.message, self.details, self.fraction = State.IDLE, "", "", 0.0
         self.results: dict[str, Any] = {}
         self.changed, self.finished, self.measured, self.formed = Signal(), Signal(), Signal(), Signal()
-        self.worker = worker
+        self.worker, self._aside = worker, aside or AtOnce()
         self.worker.message.connect(self._on_message)
         self.worker.ended.connect(self._on_worker_ended)
         self._job: _Job | None = None
@@ -123,7 +159,7 @@ class Logic:
         self.results = {}
         try:
             self._start(parameters, only_slice)
-        except (UserError, OSError) as error:  # no room for the inputs, or the temporary folder is gone
+        except (UserError, OSError) as error:  # the temporary folder is gone
             self._fail(str(error))
 
     def _start(self, parameters: Parameters, only_slice: int | None) -> None:
@@ -143,18 +179,29 @@ class Logic:
         self._job = job
         job.folder.mkdir()
         files = {role: job.folder / _file_name(n, role) for n, role in enumerate(parameters.inputs)}
-        for role, path in files.items():
-            nodes.export_volume(parameters.inputs[role], path, parameters.first)
+        request = parameters.request({role: str(path) for role, path in files.items()}, only_slice)
+        message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
+        message["previews"] = job.only_slice is not None  # the worker's pictures of a run under way
         for event, slot in (
             (job.scene.StartCloseEvent, self._on_scene_closes),
             (job.scene.NodeRemovedEvent, self._on_node_removed),
         ):
             job.observers.append(job.scene.AddObserver(event, slot))
-        request = parameters.request({role: str(path) for role, path in files.items()}, only_slice)
         self._become(State.STARTING, _("Starting: the model is being loaded"), fraction=0.0)
-        message = {"type": "run", "id": job.id, "request": request.to_json(), "output": str(job.folder)}
-        message["previews"] = job.only_slice is not None  # the worker's pictures of a run under way
-        self.worker.send(message)
+        volumes = {path: taken(parameters.inputs[role], parameters.first) for role, path in files.items()}
+
+        def send(written: Future[None]) -> None:
+            if self._job is not job:  # it has been stopped
+                return
+            try:
+                written.result()
+            except OSError as error:
+                self._fail(str(not_written(volumes.values(), job.folder.parent, error)))
+                return
+            job.with_worker = True
+            self.worker.send(message)
+
+        self._aside.run(lambda: _write(volumes), send)
 
     def cancel(self, reason: str = "") -> None:
         """Stop the run; its result is dropped even if it comes.
@@ -165,6 +212,9 @@ class Logic:
         if self._job is None or self.state == State.CANCELLING:
             return
         self._reason = reason or ("" if self.previewing else _("Cancelled"))
+        if not self._job.with_worker:
+            self._stopped()
+            return
         self._become(State.CANCELLING, _("Cancelling: the worker finishes its step"))
         self.worker.cancel(self._job.id)
 
@@ -181,12 +231,13 @@ class Logic:
         self.worker.message.disconnect(self._on_message)
         self.worker.ended.disconnect(self._on_worker_ended)
         self.worker.close()
+        self._aside.close()
         if self._folder is not None:
             self._folder.close()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         job = self._job
-        if job is None or message.get("id") != job.id:
+        if job is None or message.get("id") != job.id or not job.with_worker:
             return
         kind = message["type"]
         if kind == "cancelled" or (self.state == State.CANCELLING and kind in ("result", "error")):
@@ -199,7 +250,7 @@ class Logic:
         elif kind == "preview" and self.previewing and self.state != State.CANCELLING:
             self._form(job, message)
         elif kind == "result":
-            self._finish(job, message)
+            self._read(job, message)
         elif kind == "error":
             self._fail(_sentence(message["message"], message["hint"]), message["details"])
 
@@ -229,9 +280,19 @@ class Logic:
             nodes.copy_display(beside, self._forming)
         self.formed.emit(self._forming)
 
-    def _finish(self, job: _Job, message: dict[str, Any]) -> None:
+    def _read(self, job: _Job, message: dict[str, Any]) -> None:
+        job.with_worker = False
+        files = {role: Path(path) for role, path in message["volumes"].items()}
+
+        def finish(read: Future[dict[str, Incoming]]) -> None:
+            if self._job is job:
+                self._finish(job, message, read)
+
+        self._aside.run(lambda: {role: Incoming.read(path) for role, path in files.items()}, finish)
+
+    def _finish(self, job: _Job, message: dict[str, Any], read: Future[dict[str, Incoming]]) -> None:
         try:
-            results = self._add_results(job, message)
+            results = self._add_results(job, message, read.result())
         except UserError as error:
             self._fail(str(error))
             return
@@ -266,11 +327,10 @@ class Logic:
         if last is not None:
             node.SetName(_name(job, "result", next(iter(job.names.values()))))  # no longer told from it by a number
 
-    def _add_results(self, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
+    def _add_results(self, job: _Job, message: dict[str, Any], volumes: dict[str, Incoming]) -> dict[str, Any]:
         parameters, provenance = job.parameters, message["provenance"]
         # The files were copies in a private folder; the nodes are what a person can find again.
         provenance["request"]["inputs"] = dict(job.names)
-        volumes = {role: Path(path) for role, path in message["volumes"].items()}
         first = next(iter(job.names.values()))
         return nodes.add_results(
             job.scene,
@@ -286,7 +346,7 @@ class Logic:
     def _on_worker_ended(self, message: str, hint: str, details: str) -> None:
         if self.state == State.CANCELLING:
             self._stopped()
-        elif self._job is not None:
+        elif self._job is not None and self._job.with_worker:
             self._fail(_sentence(message, hint), details)
 
     def _on_scene_closes(self, *_arguments: Any) -> None:
@@ -338,6 +398,11 @@ def _name(job: _Job, role: str, first: str) -> str:
 def _file_name(number: int, role: str) -> str:
     """Names the sequence, as the worker's messages may name the file."""
     return f"{number}-{re.sub('[^A-Za-z0-9_-]', '_', role)}.nrrd"
+
+
+def _write(volumes: dict[Path, Outgoing]) -> None:
+    for path, volume in volumes.items():
+        volume.write(path)
 
 
 def _sentence(message: str, hint: str) -> str:

@@ -1,13 +1,9 @@
-"""MRML nodes in and out: volumes as NRRD files, results with their name, mark, provenance, display and folder.
-
-Works in any MRML scene. A volume's IJK-to-RAS matrix may be oblique, anisotropic and of either handedness.
-"""
+"""MRML nodes of results: their name, mark, provenance, display and folder. Works in any MRML scene."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +11,8 @@ import slicer
 import slicer.util
 from numpy.typing import NDArray
 
-from MRDiffusionLib.errors import StorageError
-from MRDiffusionLib.imaging.nrrd import read_raw_nrrd
-
 from . import grids
-from .text import _
+from .volume_files import Incoming
 
 WORD = "SYNTHETIC"
 SYNTHETIC = "MRDiffusion.Synthetic"
@@ -44,45 +37,9 @@ GREY = "vtkMRMLColorTableNodeGrey"
 DEVIATION_COLOURS = "vtkMRMLColorTableNodeFileInferno.txt"
 
 
-def export_volume(node: Any, path: Path, beside: Any = None) -> None:
-    """Write a volume node as NRRD, uncompressed because it is read once. Raises StorageError.
-
-    Args:
-        beside: the volume in whose frame it is written, where the two are moved by different transforms.
-    """
-    storage = slicer.vtkMRMLNRRDStorageNode()
-    storage.SetFileName(str(path))
-    storage.UseCompressionOff()
-    if not storage.WriteData(node if beside is None else _moved(node, beside)):
-        raise StorageError(
-            _("{name} cannot be written to {folder}").format(name=node.GetName(), folder=path.parent),
-            _("Free some space there"),
-        )
-
-
-def _moved(node: Any, beside: Any) -> Any:
-    """The same voxels where they are shown in another volume's frame; the node itself where that changes nothing."""
-    if node.GetTransformNodeID() == beside.GetTransformNodeID():
-        return node
-    moved = slicer.vtkMRMLScalarVolumeNode()
-    moved.SetAndObserveImageData(node.GetImageData())
-    moved.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.affine_beside(node, beside)))
-    return moved
-
-
-def import_volume(path: Path, name: str) -> Any:
-    """A new scalar volume node, not yet in a scene. It keeps no link to the file. Raises InputError."""
-    voxels, affine = read_raw_nrrd(path)
-    node = slicer.vtkMRMLScalarVolumeNode()
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.FLIP @ affine))
-    slicer.util.updateVolumeFromArray(node, voxels)
-    node.SetName(name)
-    return node
-
-
 def add_results(
     scene: Any,
-    volumes: dict[str, Path],
+    volumes: dict[str, Incoming],
     names: dict[str, str],
     inputs: list[Any],
     provenance: dict[str, Any],
@@ -94,7 +51,7 @@ def add_results(
 
     Args:
         scene: vtkMRMLScene.
-        volumes: role to NRRD file.
+        volumes: role to what was read.
         names: role to node name.
         inputs: nodes that the run was given. Transform and folder of the first are taken over; none is changed.
         provenance: kept with every node.
@@ -105,16 +62,15 @@ def add_results(
 
     Returns:
         Role to node.
-
-    Raises:
-        InputError: a file cannot be read; the scene is then as before.
     """
-    read = {role: import_volume(path, names[role]) for role, path in volumes.items()}
     if scene.GetUndoFlag():
         scene.SaveStateForUndo()
     nodes, beside, run = {}, inputs[0], new_run()
-    for role, volume in read.items():
-        volume.SetName(free_name(scene, volume.GetName()))
+    for role, read in volumes.items():
+        volume = slicer.vtkMRMLScalarVolumeNode()
+        volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grids.FLIP @ read.affine))
+        volume.SetAndObserveImageData(read.image)
+        volume.SetName(free_name(scene, names[role]))
         volume.SetUndoEnabled(True)
         mark(volume, role, provenance, measurements, run)
         volume.SetAttribute(MADE_WITH, names[role].partition("; ")[2])
@@ -124,7 +80,7 @@ def add_results(
         for each in inputs:
             node.AddNodeReferenceID(INPUT_REFERENCE, each.GetID())
         node.SetAndObserveTransformNodeID(beside.GetTransformNodeID())
-        give_display(node, role, beside if keeps_contrast else None)
+        give_display(node, role, beside if keeps_contrast else None, (read.window, read.level))
         if folder:
             file_in_folder(scene, node, beside)
     return nodes
@@ -203,19 +159,38 @@ def measurements_of(node: Any) -> dict[str, Any]:
 def copy_display(source: Any, target: Any) -> None:
     """Window, level, colours, interpolation and thresholds of one volume for another."""
     if source.GetDisplayNode() is not None:
-        target.GetDisplayNode().CopyContent(source.GetDisplayNode())
+        _copy_shades(source.GetDisplayNode(), target.GetDisplayNode())
 
 
-def give_display(node: Any, role: str, like: Any = None) -> None:
+def _copy_shades(source: Any, target: Any) -> None:
+    """Not `CopyContent`, which looks for the window in all voxels again."""
+    target.SetAndObserveColorNodeID(source.GetColorNodeID())
+    target.SetInterpolate(source.GetInterpolate())
+    target.SetInvertDisplayScalarRange(source.GetInvertDisplayScalarRange())
+    target.AutoWindowLevelOff()
+    target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+    if source.GetApplyThreshold():
+        target.AutoThresholdOff()
+        target.SetThreshold(source.GetLowerThreshold(), source.GetUpperThreshold())
+        target.ApplyThresholdOn()
+
+
+def give_display(node: Any, role: str, like: Any = None, shades: tuple[float, float] | None = None) -> None:
     """A display for a result, or in colours with a legend for what belongs to it.
 
     Args:
         like: the volume whose display a result takes over, or None.
+        shades: window and level otherwise; by default they are looked for, which takes long in a large volume.
     """
     if role == "result" and like is not None and like.GetDisplayNode() is not None:
-        _display_like(like, node)
+        display = slicer.vtkMRMLScalarVolumeDisplayNode()
+        _copy_shades(like.GetDisplayNode(), display)
+        _add_display(display, node)
         return
-    node.CreateDefaultDisplayNodes()
+    if shades is None:
+        node.CreateDefaultDisplayNodes()
+    else:
+        give_shades(node, *shades)
     if role != "result":
         give_colours(node)
 
@@ -229,16 +204,19 @@ def give_colours(node: Any) -> None:
         add_legend(node)
 
 
-def _display_like(source: Any, target: Any) -> None:
-    """A display as that of another volume, whose window is kept: to look for one takes long in a large volume."""
+def give_shades(node: Any, window: float, level: float) -> Any:
+    """A grey display with this window and level, which Slicer does not have to look for."""
     display = slicer.vtkMRMLScalarVolumeDisplayNode()
-    display.AutoWindowLevelOff()
-    display.CopyContent(source.GetDisplayNode())
-    window, level = display.GetWindow(), display.GetLevel()
+    display.SetDefaultColorMap()
     display.AutoWindowLevelOff()
     display.SetWindowLevel(window, level)
-    target.GetScene().AddNode(display)
-    target.SetAndObserveDisplayNodeID(display.GetID())
+    _add_display(display, node)
+    return display
+
+
+def _add_display(display: Any, node: Any) -> None:
+    node.GetScene().AddNode(display)
+    node.SetAndObserveDisplayNodeID(display.GetID())
 
 
 def add_legend(node: Any) -> None:

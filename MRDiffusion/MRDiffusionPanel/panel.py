@@ -70,7 +70,7 @@ class Panel(VTKObservationMixin):
         super().__init__()
         self._get_parameter_node, self._list_packs = get_parameter_node, packs or list_packs
         self._samples = resources / "SampleData"
-        self.logic = logic or Logic(WorkerProcess())
+        self.logic = logic or Logic(WorkerProcess(), Background())
         self.widget = slicer.util.loadUI(str(resources / "UI" / "MRDiffusion.ui"))
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.sections: dict[str, Section] = {}

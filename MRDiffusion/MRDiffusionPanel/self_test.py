@@ -18,7 +18,7 @@ import slicer.util
 
 from MRDiffusionLib.packs import list_packs
 
-from . import nodes, views
+from . import nodes, views, volume_files
 from .installation.plan import missing
 from .logic import State
 from .panel import Panel
@@ -69,8 +69,9 @@ def result_node(case: Any) -> None:
     volume.SetOrigin(10.0, -20.0, 30.0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nrrd"
-        nodes.export_volume(volume, path)
-        results = nodes.add_results(scene, {"result": path}, {"result": "SYNTHETIC r"}, [volume], {"seed": 7}, {})
+        volume_files.taken(volume).write(path)
+        read = {"result": volume_files.Incoming.read(path)}
+        results = nodes.add_results(scene, read, {"result": "SYNTHETIC r"}, [volume], {"seed": 7}, {})
     result = results["result"]
     for name in ("GetSpacing", "GetOrigin"):
         np.testing.assert_allclose(getattr(result, name)(), getattr(volume, name)(), atol=1e-9)

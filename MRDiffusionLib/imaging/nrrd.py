@@ -1,11 +1,13 @@
-"""NRRD files as the worker and Slicer write them (raw float32, three axes), read fast: a panel waits meanwhile.
+"""NRRD files between panel and worker (raw, three axes), written and read without holding Python's other threads up.
 
-The format: https://teem.sourceforge.net/nrrd/format.html. Everything else reads volumes by SimpleITK (`volume`).
+The format: https://teem.sourceforge.net/nrrd/format.html. Everything else reads and writes volumes by SimpleITK
+(`volume`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,36 @@ from ..errors import InputError
 EXPECTED = {"type": ("float",), "dimension": ("3",), "encoding": ("raw",)}
 TO_LPS = {"left-posterior-superior": (1, 1, 1), "right-anterior-superior": (-1, -1, 1)}
 LONGEST_HEADER = 65536
+
+
+def write_raw_nrrd(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Write voxels (slices, rows, columns) of any real type.
+
+    Args:
+        path: the new file.
+        voxels: the image.
+        affine: (4, 4), from (column, row, slice, 1) to LPS mm.
+
+    Raises:
+        OSError: there is no room, or no folder.
+    """
+    kind = {"float32": "float", "float64": "double"}.get(voxels.dtype.name, voxels.dtype.name)
+    directions = " ".join(_text(column) for column in affine[:3, :3].T)
+    header = [
+        "NRRD0004",
+        f"type: {kind}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(str(size) for size in voxels.shape[::-1])}",
+        f"space directions: {directions}",
+        "kinds: domain domain domain",
+        "endian: little",
+        "encoding: raw",
+        f"space origin: {_text(affine[:3, 3])}",
+    ]
+    with path.open("wb") as stream:
+        stream.write("\n".join([*header, "", ""]).encode())
+        stream.write(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).data)
 
 
 def read_raw_nrrd(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -49,6 +81,10 @@ def _fields(header: str) -> dict[str, str]:
     if not magic.startswith("NRRD"):
         raise ValueError("it is no NRRD file")
     return dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith("#"))
+
+
+def _text(vector: NDArray[np.float64]) -> str:
+    return f"({','.join(repr(float(number)) for number in vector)})"
 
 
 def _vector(text: str) -> list[float]:

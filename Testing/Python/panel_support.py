@@ -29,6 +29,7 @@ def panel_module() -> Any:
 
 def make_panel(command: list[str], grace_ms: int = 20000) -> Any:
     """A panel with its own worker command and packs that exist only as descriptions."""
+    from MRDiffusionPanel.background import Background
     from MRDiffusionPanel.logic import Logic
     from MRDiffusionPanel.worker import WorkerProcess
 
@@ -37,7 +38,7 @@ def make_panel(command: list[str], grace_ms: int = 20000) -> Any:
     packs = [pack_info(name) for name in ("quick", "slow", "error", "crash", "killed", "large", "hang")]
     packs += [synthesis_pack("cardiac"), synthesis_pack("slow-cardiac"), synthesis_pack("brain", ("T1", "T2", "FLAIR"))]
     packs += [quality_pack("noisy", kind="noise"), quality_pack("fast", kind="blur"), quality_pack("better")]
-    logic = Logic(WorkerProcess(command, grace_ms))
+    logic = Logic(WorkerProcess(command, grace_ms), Background())
     return panel_module().Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", logic, lambda: packs)
 
 

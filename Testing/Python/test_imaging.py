@@ -26,7 +26,7 @@ from MRDiffusionLib.imaging import (
     voxel_positions,
     write_volume,
 )
-from MRDiffusionLib.imaging.nrrd import read_raw_nrrd
+from MRDiffusionLib.imaging.nrrd import read_raw_nrrd, write_raw_nrrd
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -442,6 +442,26 @@ def test_raw_nrrd_is_what_simpleitk_reads(tmp_path: Path, left_handed: bool, siz
     np.testing.assert_array_equal(read_raw_nrrd(tmp_path / "b.nrrd")[0], expected.array)
     (tmp_path / "c.nrrd").write_bytes(big.replace(b"left-posterior", b"right-anterior", 1))
     np.testing.assert_array_equal(read_raw_nrrd(tmp_path / "c.nrrd")[1], np.diag([-1, -1, 1, 1]) @ affine)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", ">f8"])
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_simpleitk_reads_what_is_written_raw(tmp_path: Path, kind: str, left_handed: bool) -> None:
+    """Oblique, anisotropic, odd and even sizes, an array that is not contiguous."""
+    whole = np.random.default_rng(1).uniform(-100, 100, (8, 4, 6)).astype(kind)
+    voxels = whole[:5, :, ::2]
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    if (np.linalg.det(rotation) < 0) != left_handed:
+        rotation[:, 0] *= -1
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation * (1.7, 0.6, 5.0), (12.5, -40.0, 7.25)
+    write_raw_nrrd(tmp_path / "a.nrrd", voxels, affine)
+    image = sitk.ReadImage(str(tmp_path / "a.nrrd"))
+    found = sitk.GetArrayFromImage(image)
+    assert found.dtype == np.dtype(kind).newbyteorder("=")
+    np.testing.assert_array_equal(found, voxels)
+    for index in ((0, 0, 0), (2, 3, 4)):
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), (affine @ (*index, 1))[:3], atol=1e-12)
 
 
 @pytest.mark.parametrize(

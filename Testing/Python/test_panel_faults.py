@@ -56,7 +56,7 @@ def test_worker_killed_at_a_random_moment(panel: Any, scene: Any, moment: int) -
         panel.logic.worker.kill()  # the next one has to start, too
         wait_for(lambda: panel.logic.worker._process is None)
         panel.ui.applyButton.click()
-        wait_for(lambda: panel.logic.worker._process.processId() > 0)
+        wait_for(lambda: not panel.logic.worker.idle and panel.logic.worker._process.processId() > 0)
         due = time.monotonic() + share * took
         spent = timed(wait_for, lambda due=due: time.monotonic() > due or not panel.logic.busy)
         if panel.logic.busy:

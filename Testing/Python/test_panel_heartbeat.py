@@ -24,6 +24,8 @@ from test_panel_sweep import choose as choose_sweep
 pytest_plugins = ["panel_fixtures"]
 
 LARGE = (24, 256, 256)
+USUAL = (176, 256, 256)
+"""A whole head at 1 mm."""
 LIMIT = 0.05
 
 
@@ -70,9 +72,10 @@ def test_choosing_an_input(degrade: Any) -> None:
     assert "not as bright as" in degrade.ui.warningText.text
 
 
-def test_previews(degrade: Any) -> None:
+@pytest.mark.parametrize("size", [LARGE, USUAL])
+def test_previews(degrade: Any, size: tuple[int, int, int]) -> None:
     slicer.app.make_views()
-    degrade.parameters.degradationVolume = large()
+    degrade.parameters.degradationVolume = add_volume("large", size, 1.0)
     views.show_input(degrade.parameters.degradationVolume)
     button, slider = degrade.ui.previewButton, degrade.widgets["degradationLevel"]
 
@@ -86,19 +89,17 @@ def test_previews(degrade: Any) -> None:
     slicer.util.setSliceViewerLayers(background=None, foreground=None)
 
 
-def test_a_run(degrade: Any) -> None:
-    degrade.parameters.degradationVolume = large()
+@pytest.mark.parametrize("size", [LARGE, USUAL])
+def test_a_run(degrade: Any, size: tuple[int, int, int]) -> None:
+    degrade.parameters.degradationVolume = add_volume("large", size, 1.0)
     assert answers(degrade.ui.applyButton.click, lambda: not degrade.logic.busy)
     assert peak(degrade.logic.results["result"]) > 0
 
 
-def test_a_comparison(degrade: Any) -> None:
-    made, true = large("made"), large("true")
+@pytest.mark.parametrize("size", [LARGE, USUAL])
+def test_a_comparison(degrade: Any, size: tuple[int, int, int]) -> None:
+    made, true = add_volume("made", size, 1.0), add_volume("true", size, 1.0)
     assert answers(lambda: degrade.comparison.start(made, true), lambda: not degrade.comparison.busy)
-
-
-USUAL = (176, 256, 256)
-"""A whole head at 1 mm."""
 
 
 def test_the_difference_from_the_input(degrade: Any) -> None:

@@ -19,8 +19,7 @@ import pytest
 import slicer
 import slicer.util
 from MRDiffusionPanel import nodes, signals
-from MRDiffusionPanel.logic import Logic, State
-from MRDiffusionPanel.worker import WorkerProcess
+from MRDiffusionPanel.logic import State
 from panel_support import MODULE, ROOT, WORKER, add_volume, pack_info, panel_module, run, select, wait_for
 
 from MRDiffusionLib.packs import read_info
@@ -182,9 +181,7 @@ def test_panel_with_the_real_worker(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     packs = [read_info(tiny_pack_32)]
-    panel = panel_module().Panel(
-        MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", Logic(WorkerProcess()), lambda: packs
-    )
+    panel = panel_module().Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", None, lambda: packs)
     try:
         panel.parameters.steps, panel.parameters.samples = 4, 2
         low = slicer.util.loadVolume(str(low_volume))

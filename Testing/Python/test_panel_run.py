@@ -132,6 +132,10 @@ def test_result_takes_over_transform_display_and_place(panel: Any, scene: Any) -
     colours.SetSingletonTag("FileInferno.txt")  # the application has it from a file,
     colours.SaveWithSceneOff()  # and leaves it out of saved scenes; a singleton also outlives this test
     scene.AddNode(colours)
+    given = low.GetDisplayNode()
+    given.SetInterpolate(0)
+    given.SetThreshold(3.0, 90.0)
+    given.ApplyThresholdOn()
     panel.parameters.samples = 2
     select(panel, low)
     result = run(panel)
@@ -143,7 +147,8 @@ def test_result_takes_over_transform_display_and_place(panel: Any, scene: Any) -
         assert hierarchy.GetItemParent(folder) == study
     copied = result.GetDisplayNode()
     assert (copied.GetWindow(), copied.GetLevel(), copied.GetAutoWindowLevel()) == (50.0, 30.0, 0)
-    assert copied.GetColorNodeID() == "vtkMRMLColorTableNodeInvertedGrey"
+    assert copied.GetColorNodeID() == "vtkMRMLColorTableNodeInvertedGrey" and copied.GetInterpolate() == 0
+    assert (copied.GetApplyThreshold(), copied.GetLowerThreshold(), copied.GetUpperThreshold()) == (1, 3.0, 90.0)
     assert deviation.GetDisplayNode() is not copied and deviation.GetDisplayNode().GetWindow() != 50.0
     assert deviation.GetDisplayNode().GetColorNode() is colours
     assert "SYNTHETIC" in deviation.GetName() and "standard deviation" in deviation.GetName()

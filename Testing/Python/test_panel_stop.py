@@ -26,8 +26,9 @@ def choose_other_computer(panel: Any) -> None:
 
 
 def compare(panel: Any) -> None:
-    """Begin to compare two volumes."""
+    """Begin to compare two volumes, and wait until the worker has them."""
     panel.comparison.start(add_volume("made"), add_volume("true"))
+    wait_for(lambda: panel.comparison._with_worker or not panel.comparison.busy)
     assert panel.comparison.busy
 
 
@@ -96,6 +97,81 @@ def test_cancel_ends_a_comparison(panel: Any) -> None:
     panel.ui.cancelButton.click()
     assert not panel.comparison.busy and panel.comparison.message == "Cancelled"
     assert not panel.ui.cancelButton.enabled
+    compare(panel)
+    wait_for(lambda: not panel.comparison.busy)
+    assert panel.comparison.figures["whole"]["ssim"] == 0.5
+
+
+class Held:
+    """Another thread that takes its time: work is done when a test says so.
+
+    Args:
+        pieces: of work that are done at once, before.
+    """
+
+    def __init__(self, panel: Any, pieces: int) -> None:
+        self._aside, self._pieces, self._held = panel.logic._aside, pieces, list[Any]()
+        panel.logic._aside = self
+
+    def run(self, work: Any, then: Any) -> None:
+        self._pieces -= 1
+        if self._pieces >= 0:
+            self._aside.run(work, then)
+        else:
+            self._held.append((work, then))
+
+    def go_on(self) -> None:
+        held, self._held = self._held, []
+        for each in held:
+            self._aside.run(*each)
+        wait_for(lambda: not self._aside.busy)
+
+    def close(self) -> None:
+        self._aside.close()
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+
+@pytest.mark.parametrize("pieces", [0, 1], ids=["writing", "reading"])
+@pytest.mark.parametrize("stop", ["cancel", "delete", "close", "worker"])
+def test_stopped_while_files_are_written_or_read(panel: Any, scene: Any, pieces: int, stop: str) -> None:
+    """At once, as the worker has nothing to do with it; its death then harms nothing."""
+    low = add_volume()
+    select(panel, low)
+    run(panel)
+    scene.RemoveNode(panel.logic.results["result"])
+    held = Held(panel, pieces)
+    panel.ui.applyButton.click()
+    wait_for(lambda: held.holds)
+    assert panel.logic.busy and panel.ui.cancelButton.enabled and panel.logic.worker.idle
+    if stop == "worker":
+        panel.logic.worker.kill()
+        wait_for(lambda: panel.logic.worker._process is None)
+        held._pieces = 100
+        held.go_on()
+        wait_for(lambda: not panel.logic.busy)
+        assert panel.logic.state == State.DONE and len(volumes(scene)) == 2
+        return
+    {"cancel": panel.ui.cancelButton.click, "delete": lambda: scene.RemoveNode(low), "close": scene.Clear}[stop]()
+    assert panel.logic.state == State.IDLE
+    told = {"cancel": "Cancelled", "delete": "low was deleted", "close": "scene was closed"}
+    assert told[stop] in panel.ui.stateText.text
+    held._pieces = 100
+    held.go_on()
+    assert panel.logic.state == State.IDLE and volumes(scene) == (["low"] if stop == "cancel" else [])
+    assert not [path for path in panel.logic._folder.path.rglob("*") if path.is_dir()]
+    select(panel, add_volume("again"))
+    assert run(panel) is not None
+
+
+def test_a_comparison_is_cancelled_before_the_worker_has_it(panel: Any) -> None:
+    panel.comparison.start(add_volume("made"), add_volume("true"))
+    panel.comparison.cancel()
+    assert not panel.comparison.busy and panel.comparison.message == "Cancelled" and panel.logic.worker.idle
+    wait_for(lambda: not panel.comparison._background.busy)
+    assert panel.logic.worker.idle
     compare(panel)
     wait_for(lambda: not panel.comparison.busy)
     assert panel.comparison.figures["whole"]["ssim"] == 0.5

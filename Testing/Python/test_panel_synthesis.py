@@ -13,10 +13,9 @@ import qt
 import slicer
 import slicer.util
 from MRDiffusionPanel import nodes, roles, views
-from MRDiffusionPanel.logic import Logic, State
+from MRDiffusionPanel.logic import State
 from MRDiffusionPanel.sentences import pack_text
 from MRDiffusionPanel.tasks import SECTIONS
-from MRDiffusionPanel.worker import WorkerProcess
 from panel_support import (
     MODULE,
     add_volume,
@@ -303,7 +302,8 @@ def test_result_is_named_marked_shown_and_traceable(panel: Any, drawn: Any) -> N
     assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (result.GetID(), cine.GetID())
     assert amber(drawn) > 100
     display = result.GetDisplayNode()  # no input has the target's contrast
-    assert display.GetAutoWindowLevel() and display.GetWindow() != 3.0
+    low, high = np.percentile(slicer.util.arrayFromVolume(result), (0.1, 99.9))
+    assert (display.GetWindow(), display.GetLevel()) == pytest.approx((high - low, (high + low) / 2))
 
 
 def test_widgets_do_not_change_a_request_that_runs(panel: Any) -> None:
@@ -446,9 +446,7 @@ def test_synthesis_with_the_real_worker(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     packs = [read_info(tiny_synthesis_pack)]
-    panel = panel_module().Panel(
-        MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", Logic(WorkerProcess()), lambda: packs
-    )
+    panel = panel_module().Panel(MRDiffusionLogic().getParameterNode, MODULE.parent / "Resources", None, lambda: packs)
     try:
         cine, t2 = heart(size=(3, 36, 40)), heart("t2", 2.5, (3, 36, 40))
         for volume in (cine, t2):

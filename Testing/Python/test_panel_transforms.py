@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 import slicer.util
 import vtk
-from MRDiffusionPanel import grids, nodes
+from MRDiffusionPanel import grids
+from MRDiffusionPanel.volume_files import taken
 from panel_support import add_volume
 from scipy.spatial.transform import Rotation
 from test_panel_run import oblique, set_affine
@@ -54,8 +55,8 @@ def test_files_lie_to_each_other_as_the_volumes_do(scene: Any, tmp_path: Path, l
     moved_by(scene, first, rigid(1))
     moved_by(scene, other, *(rigid(seed) for seed in chain))
     before = slicer.util.arrayFromVTKMatrix(grids_matrix(other)).copy()
-    nodes.export_volume(first, tmp_path / "first.nrrd", first)
-    nodes.export_volume(other, tmp_path / "other.nrrd", first)
+    taken(first, first).write(tmp_path / "first.nrrd")
+    taken(other, first).write(tmp_path / "other.nrrd")
     # What the first one's transform does to both files puts them where they are shown.
     frame = grids.affine_to_world(first) @ np.linalg.inv(affine_of(tmp_path / "first.nrrd"))
     np.testing.assert_allclose(frame @ affine_of(tmp_path / "other.nrrd"), grids.affine_to_world(other), atol=1e-6)

@@ -228,13 +228,14 @@ def test_long_names_do_not_make_the_panel_wide(panel: Any) -> None:
     panel.parameters.inputVolume = volume
     panel.widget.show()
     panel.ui.samplingSection.collapsed = False
-    assert panel.widget.minimumSizeHint.width() < 450
+    wide = 65 * panel.widget.fontMetrics().horizontalAdvance("some words ") / len("some words ")
+    assert panel.widget.minimumSizeHint.width() < wide
     panel.ui.sweepSection.collapsed = False
     panel.sweep._told = "some words " * 40
     panel.sweep.refresh()
     panel.widget.show()
     slicer.app.processEvents()
-    assert panel.ui.settingsBox.layout().minimumSize().width() < 450
+    assert panel.ui.settingsBox.layout().minimumSize().width() < wide
     # In Slicer itself a list is as wide as its longest name by default.
     shortened = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
     assert panel.widgets["inputVolume"].sizeAdjustPolicy == shortened
