@@ -9,7 +9,8 @@ from typing import Any
 
 import qt
 
-POLL_MS = 20
+POLL_MS = 5
+"""How often it is asked. An application that keeps Python's lock in its event loop lets threads on only then."""
 
 
 class Background:
