@@ -15,7 +15,7 @@ import slicer
 import slicer.util
 from numpy.typing import NDArray
 
-from MRDiffusionLib.errors import InputError, UserError
+from MRDiffusionLib.errors import InputError
 from MRDiffusionLib.worker.folder import PrivateFolder
 
 from . import difference, grids, nodes
@@ -184,10 +184,13 @@ class Comparison:
         pending = f"compare-{self._count}"
         folder, volumes = self._folder.path / pending, _volumes(test, reference, segment)
         files = {role: folder / f"{role}.nrrd" for role in volumes}
+        try:
+            folder.mkdir()  # here: another thread could make it after a cancel has removed it
+        except OSError as error:
+            raise not_written(volumes.values(), folder.parent, error) from error
         message = {"type": "evaluate", "id": pending, **{role: str(path) for role, path in files.items()}}
 
         def prepare() -> float:
-            folder.mkdir()
             for role, path in files.items():
                 volumes[role].write(path)
             return pair.brightness() if matched else 1.0
@@ -197,7 +200,7 @@ class Comparison:
                 return
             try:
                 whole = {**message, "factor": factor.result()}
-            except (UserError, OSError) as error:
+            except Exception as error:  # a slot's exception would only be printed, and the panel would wait for ever
                 problem = not_written(volumes.values(), folder.parent, error) if isinstance(error, OSError) else error
                 self._end(_("Failed: {message}").format(message=problem), {})
                 return

@@ -198,6 +198,9 @@ class Logic:
             except OSError as error:
                 self._fail(str(not_written(volumes.values(), job.folder.parent, error)))
                 return
+            except Exception as error:  # a slot's exception would only be printed, and the panel would wait for ever
+                self._fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+                return
             job.with_worker = True
             self.worker.send(message)
 

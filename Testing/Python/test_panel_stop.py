@@ -166,12 +166,28 @@ def test_stopped_while_files_are_written_or_read(panel: Any, scene: Any, pieces:
     assert run(panel) is not None
 
 
+def test_what_goes_wrong_while_files_are_written_ends_the_run(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_arguments: Any) -> None:
+        raise MemoryError("no room for it")
+
+    select(panel, add_volume())
+    with monkeypatch.context() as patched:
+        patched.setattr("MRDiffusionPanel.volume_files.write_raw_nrrd", no_memory)
+        panel.ui.applyButton.click()
+        panel.comparison.start(add_volume("made"), add_volume("true"))
+        wait_for(lambda: not panel.logic.busy and not panel.comparison.busy)
+    assert panel.logic.state == State.FAILED and "MemoryError: no room for it" in panel.ui.stateText.text
+    assert panel.comparison.message == "Failed: no room for it"
+    assert run(panel) is not None
+
+
 def test_a_comparison_is_cancelled_before_the_worker_has_it(panel: Any) -> None:
     panel.comparison.start(add_volume("made"), add_volume("true"))
     panel.comparison.cancel()
     assert not panel.comparison.busy and panel.comparison.message == "Cancelled" and panel.logic.worker.idle
     wait_for(lambda: not panel.comparison._background.busy)
     assert panel.logic.worker.idle
+    assert not [path for path in panel.comparison._folder.path.rglob("*") if path.name != "lock"]
     compare(panel)
     wait_for(lambda: not panel.comparison.busy)
     assert panel.comparison.figures["whole"]["ssim"] == 0.5

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import slicer.util
 import vtk
 from MRDiffusionPanel import grids
-from MRDiffusionPanel.volume_files import taken
+from MRDiffusionPanel.volume_files import _window_of, taken
 from panel_support import add_volume
 from scipy.spatial.transform import Rotation
 from test_panel_run import oblique, set_affine
@@ -100,3 +100,16 @@ def test_a_warp_and_a_shear_are_no_frame(scene: Any) -> None:
     warp.SetAndObserveTransformToParent(points)
     other.SetAndObserveTransformNodeID(warp.GetID())
     assert grids.transform_problem(other, one) == "warp"
+
+
+def test_a_window_is_found_whatever_a_result_holds(module: Any) -> None:
+    """As VTK's own for an ordinary image; something that can be shown for a constant, and where no number is."""
+    values = np.random.default_rng(0).normal(100, 10, (200, 90, 80)).astype(np.float32)
+    low, high = np.percentile(values, (0.1, 99.9))
+    window, level = _window_of(values)
+    assert window == pytest.approx(high - low, rel=0.02) and level == pytest.approx((low + high) / 2, rel=0.02)
+    values[0] = np.nan
+    values[1] = np.inf
+    assert _window_of(values) == pytest.approx((window, level), rel=0.02)
+    assert _window_of(np.full((2, 3, 4), 7.0, np.float32)) == (1e-6, 7.0)
+    assert _window_of(np.full((2, 3, 4), np.nan, np.float32)) == (1.0, 0.0)
