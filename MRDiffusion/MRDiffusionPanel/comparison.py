@@ -196,7 +196,8 @@ class Comparison:
             return pair.brightness() if matched else 1.0
 
         def send(factor: Future[float]) -> None:
-            if self._pending != pending:  # it has ended meanwhile
+            if self._pending != pending:  # it has ended meanwhile, and a file may have been made after it
+                shutil.rmtree(folder, ignore_errors=True)
                 return
             try:
                 whole = {**message, "factor": factor.result()}

@@ -191,7 +191,8 @@ class Logic:
         volumes = {path: taken(parameters.inputs[role], parameters.first) for role, path in files.items()}
 
         def send(written: Future[None]) -> None:
-            if self._job is not job:  # it has been stopped
+            if self._job is not job:  # it has been stopped, and a file may have been made after that
+                shutil.rmtree(job.folder, ignore_errors=True)
                 return
             try:
                 written.result()
